@@ -1,0 +1,82 @@
+"""The one family of errors a user can meet: what happened, why, and the mend, on one screen."""
+
+from __future__ import annotations
+
+import textwrap
+
+
+class StudyError(Exception):
+    """A failure that the user can act on.
+
+    Parameters
+    ----------
+    what : str
+        What went wrong, one sentence.
+    why : str
+        The reason, as far as it is known.
+    mend : str
+        What to do about it, as concretely as possible.
+    details : str
+        Raw evidence (last log lines, a response body); cut to ``DETAIL_LINES`` lines when shown.
+    """
+
+    DETAIL_LINES = 15
+
+    def __init__(self, what: str, why: str = "", mend: str = "", details: str = ""):
+        self.what, self.why, self.mend, self.details = what, why, mend, details
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        if self.why:
+            lines.append(f"Why: {self.why}")
+        if self.mend:
+            lines.append(f"Mend: {self.mend}")
+        if self.details:
+            tail = self.details.rstrip().splitlines()[-self.DETAIL_LINES :]
+            lines.append(textwrap.indent("\n".join(line[:200] for line in tail), "  | "))
+        return "\n".join(lines)
+
+    def _render_traceback_(self) -> list[str]:
+        """IPython's hook: a notebook shows the message, not a stack of our frames."""
+        return [f"{type(self).__name__}: {self}"]
+
+
+class ParamsError(StudyError):
+    """A study file or a notebook parameter is wrong."""
+
+
+class PreflightError(StudyError):
+    """The machine, the models or the settings cannot give a sound measurement."""
+
+
+class ServerError(StudyError):
+    """A server did not start, did not become healthy, or stopped."""
+
+
+class ClientError(StudyError):
+    """A request got no usable answer."""
+
+
+class CountersError(StudyError):
+    """The engine's counters are missing, malformed, or went backwards."""
+
+
+class StoreError(StudyError):
+    """Records cannot be read or written."""
+
+
+class MissingCells(StudyError):
+    """A replay (``measure: never``) lacks measured cells."""
+
+
+class SandboxError(StudyError):
+    """Generated code cannot be run safely here."""
+
+
+class EvidenceError(StudyError):
+    """A published number, claim or shape is malformed."""
+
+
+class ReportError(StudyError):
+    """The report cannot be made from what is there."""
