@@ -1,0 +1,237 @@
+"""A `Study` -> its arms, launches and cells, with an estimate of minutes. Nothing is started here.
+
+An arm is one server configuration; a cell (arm × workload × concurrency × repeat, within an experiment and a
+launch) is the smallest thing measured. A cell's identity is a hash of everything that defines it, so a record
+is either of exactly this cell or of another one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from analysis.params import Model, Server, Study, Variant
+from analysis.prompts import Prompt, workload
+
+#: What each chapter needs, as (experiment, which arms). ``main`` is the MTP arm at the study's K.
+NEEDS: dict[str, tuple[tuple[str, str], ...]] = {
+    "setup": (),
+    "baseline": (("timing", "baseline"),),
+    "mtp": (("timing", "baseline"), ("timing", "main")),
+    "k_sweep": (("timing", "all"),),
+    "concurrency": (("concurrency", "baseline"), ("concurrency", "main")),
+    "acceptance": (("timing", "all"),),
+    "generated_python": (("code", "baseline"), ("code", "main")),
+    "losslessness": (("greedy", "baseline"), ("greedy", "main")),
+    "everything": tuple((e, "all") for e in ("timing", "concurrency", "code", "greedy", "raw")),
+}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One server configuration. ``k`` = 0 is the baseline of its variant."""
+
+    name: str
+    k: int
+    variant: str
+    target: Model
+    drafter: Model
+    server: Server
+    speculative: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """Hash of what decides the arm's behaviour: models, K, flags, image, environment; not port or time limit."""
+        server = self.server.model_dump(mode="json", exclude={"port", "start_minutes", "container_name", "engine", "request_metrics"})
+        identity = {
+            "target": self.target.fingerprint,
+            "drafter": self.drafter.fingerprint if self.k else None,
+            "k": self.k,
+            "server": server,
+            "speculative": self.speculative if self.k else {},
+        }
+        return _hash(identity)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    temperature: float
+    top_p: float
+    max_tokens: int
+    ignore_eos: bool
+
+
+@dataclass(frozen=True)
+class Request:
+    """One chat completion to be sent: prompt, seed, and the stream that sends it."""
+
+    prompt_id: str
+    text: str
+    seed: int
+    stream: int
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The smallest thing measured, resumed and reported."""
+
+    arm: Arm
+    launch: int
+    experiment: str
+    workload: str
+    concurrency: int
+    repeat: int
+    sampling: Sampling
+    requests: tuple[Request, ...]
+    endpoint: str = "chat"
+
+    @property
+    def id(self) -> str:
+        return _hash(
+            {
+                "arm": self.arm.id,
+                "launch": self.launch,
+                "experiment": self.experiment,
+                "concurrency": self.concurrency,
+                "repeat": self.repeat,
+                "sampling": asdict(self.sampling),
+                "requests": [asdict(r) for r in self.requests],
+                "endpoint": self.endpoint,
+            }
+        )
+
+    @property
+    def label(self) -> str:
+        return f"{self.arm.name} · {self.experiment} · {self.workload} · {self.concurrency} stream{'s' * (self.concurrency > 1)} · repeat {self.repeat}"
+
+    @property
+    def tokens(self) -> int:
+        """Upper bound of completion tokens."""
+        return self.sampling.max_tokens * len(self.requests)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All arms and cells of a study, in the order they would be measured."""
+
+    study: Study
+    arms: tuple[Arm, ...]
+    cells: tuple[Cell, ...]
+
+    def launches(self) -> list[tuple[Arm, int]]:
+        """(arm, launch number) in order: seeded shuffle of the arms within each replicate, baseline first.
+
+        With two or more replicates the last one runs its baseline last, so that drift is bracketed.
+        """
+        order: list[tuple[Arm, int]] = []
+        for number in range(1, self.study.launches + 1):
+            rng = random.Random(f"{self.study.seed}-{number}")
+            baselines = [a for a in self.arms if a.k == 0]
+            others = [a for a in self.arms if a.k]
+            rng.shuffle(others)
+            last = number == self.study.launches and number > 1
+            order += [(a, number) for a in (others + baselines if last else baselines + others)]
+        wanted = {(c.arm.id, c.launch) for c in self.cells}
+        return [(arm, number) for arm, number in order if (arm.id, number) in wanted]
+
+    def of(self, arm: Arm, launch: int) -> list[Cell]:
+        """The cells of one launch, in the seeded order in which they are measured."""
+        cells = [c for c in self.cells if c.arm.id == arm.id and c.launch == launch]
+        random.Random(f"{self.study.seed}-{launch}-cells").shuffle(cells)
+        return sorted(cells, key=lambda c: (c.experiment != "timing", c.experiment, c.repeat))
+
+    def needed(self, chapter: str) -> list[Cell]:
+        """The cells a chapter reads. Raises KeyError for an unknown chapter."""
+        wanted = NEEDS[chapter]
+        return [c for c in self.cells if any(c.experiment == e and _matches(c.arm, which, self.study.k) for e, which in wanted)]
+
+    def minutes(self) -> float:
+        """Estimated minutes from ``expect``: start of each launch, then tokens at the expected speed and batch gain."""
+        expect = self.study.expect
+        seconds = expect.start_s * len(self.launches())
+        for cell in self.cells:
+            gain = 1.5 if cell.arm.k else 1.0
+            batch = cell.concurrency**0.6
+            seconds += cell.tokens / (expect.tok_s * gain * batch)
+        return seconds / 60
+
+
+def make(study: Study) -> Plan:
+    """Expand a study into its plan. Raises ParamsError for an unknown workload."""
+    arms = tuple(_arms(study))
+    cells = tuple(cell for launch in range(1, study.launches + 1) for arm in arms for cell in _cells(study, arm, launch))
+    return Plan(study, arms, cells)
+
+
+def arm_name(k: int, variant: str = "") -> str:
+    """``baseline``, ``mtp-k4``; with a variant ``baseline@eager``."""
+    return ("baseline" if k == 0 else f"mtp-k{k}") + (f"@{variant}" if variant else "")
+
+
+def _arms(study: Study) -> Iterable[Arm]:
+    for variant in (Variant(name="main"), *study.variants):
+        main = variant.name == "main"
+        server = Server.model_validate({**study.server.model_dump(), **variant.server}) if variant.server else study.server
+        ks = variant.k_values if variant.k_values is not None else _k_values(study)
+        for k in ((0,) if variant.baseline else ()) + tuple(ks):
+            yield Arm(
+                name=arm_name(k, "" if main else variant.name),
+                k=k,
+                variant=variant.name,
+                target=variant.target or study.target,
+                drafter=variant.drafter or study.drafter,
+                server=server,
+                speculative={**study.speculative, **variant.speculative},
+            )
+
+
+def _k_values(study: Study) -> tuple[int, ...]:
+    return tuple(sorted({*study.k_values, study.k}))
+
+
+def _cells(study: Study, arm: Arm, launch: int) -> Iterable[Cell]:
+    main = arm.k in (0, study.k)
+    sampling = Sampling(study.temperature, study.top_p, study.timing_tokens, ignore_eos=not study.natural_stop)
+    for name in study.workloads:
+        kind = workload(name).kind
+        prompts = workload(name).choose(study.prompts)
+        for repeat in range(1, study.repeats + 1):
+            yield Cell(arm, launch, "timing", name, 1, repeat, sampling, _in_turn(study, prompts, repeat))
+            if study.raw_endpoint:
+                yield Cell(arm, launch, "raw", name, 1, repeat, sampling, _in_turn(study, prompts, repeat), endpoint="raw")
+        if main:
+            for level in study.concurrency:
+                yield Cell(arm, launch, "concurrency", name, level, 1, sampling, _at_once(study, prompts, level))
+        if main and kind == "code" and study.code_programs and launch == 1:
+            natural = Sampling(study.temperature, study.top_p, study.code_tokens, ignore_eos=False)
+            programs = tuple(Request(prompts[0].id, prompts[0].text, study.seed + 1000 + i, 0) for i in range(study.code_programs))
+            yield Cell(arm, launch, "code", name, 1, 1, natural, programs)
+        if main and study.greedy_tokens and launch == 1:
+            greedy = Sampling(0.0, 1.0, study.greedy_tokens, ignore_eos=False)
+            for repeat in (1, 2):  # the second is the null control: the same arm again
+                yield Cell(arm, launch, "greedy", name, 1, repeat, greedy, _in_turn(study, prompts, 0))
+
+
+def _in_turn(study: Study, prompts: tuple[Prompt, ...], repeat: int) -> tuple[Request, ...]:
+    """Every prompt once, one stream, in a seeded order that is the same for every arm (pairs stay comparable)."""
+    requests = [Request(p.id, p.text, study.seed + repeat, 0) for p in prompts]
+    random.Random(f"{study.seed}-{repeat}-prompts").shuffle(requests)
+    return tuple(requests)
+
+
+def _at_once(study: Study, prompts: tuple[Prompt, ...], level: int) -> tuple[Request, ...]:
+    """``concurrency_rounds`` requests a stream (at least four in all); each has its own seed, so no two texts are the same."""
+    count = max(level, 4) * study.concurrency_rounds
+    return tuple(Request(prompts[i % len(prompts)].id, prompts[i % len(prompts)].text, study.seed + 100 + i, i % level) for i in range(count))
+
+
+def _matches(arm: Arm, which: str, k: int) -> bool:
+    return which == "all" or (which == "baseline" and arm.k == 0) or (which == "main" and arm.k == k)
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:12]

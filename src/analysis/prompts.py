@@ -1,0 +1,59 @@
+"""data/prompts.yaml -> workloads: prompt sets by name, published ones word for word."""
+
+from __future__ import annotations
+
+import difflib
+from functools import lru_cache
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from analysis.errors import ParamsError
+from analysis.places import DATA
+
+FILE = DATA / "prompts.yaml"
+
+
+class Prompt(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    id: str
+    source: str
+    text: str
+    held_out: bool = False
+
+
+class Workload(BaseModel):
+    """A named prompt set; ``kind`` says whether an answer is prose or a program."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str
+    language: str
+    kind: str
+    published_sampling: dict[str, float | int] = {}
+    prompts: tuple[Prompt, ...]
+
+    def choose(self, which: str) -> tuple[Prompt, ...]:
+        """``published``: the prompts an article printed (or the first where none is); ``all``: every one."""
+        if which == "all":
+            return self.prompts
+        return tuple(p for p in self.prompts if p.source != "ours") or self.prompts[:1]
+
+
+@lru_cache
+def workloads() -> dict[str, Workload]:
+    """Every workload of data/prompts.yaml by name. Raises ParamsError where the file is malformed."""
+    try:
+        raw = yaml.safe_load(FILE.read_text(encoding="utf-8"))["workloads"]
+        return {name: Workload(name=name, **entry) for name, entry in raw.items()}
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValidationError) as error:
+        raise ParamsError("data/prompts.yaml cannot be used.", why=str(error)[:300], mend="Restore it: git checkout data/prompts.yaml") from None
+
+
+def workload(name: str) -> Workload:
+    """One workload by name; an unknown name is a ParamsError with the nearest right one."""
+    known = workloads()
+    if name in known:
+        return known[name]
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean '{close[0]}'?" if close else ""
+    raise ParamsError(f"There is no workload '{name}'{hint}.", why=f"data/prompts.yaml has {', '.join(known)}.", mend="Correct the parameter workloads.")

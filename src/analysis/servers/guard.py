@@ -1,0 +1,101 @@
+"""The guard of one server: starts it, and ends every process of it when the study goes away.
+
+Run as ``python -m analysis.servers.guard LOG -- COMMAND…`` with a pipe on standard input. End of file on that
+pipe means that the study's process is gone (error, Ctrl-C, kernel death, kill -9): the guard then ends the
+server's whole session, children that changed their group included. If the guard itself is killed, the kernel
+sends the server SIGKILL (PR_SET_PDEATHSIG), and `sweep` of the next run ends what may still be there.
+The standard library only: a guard must start in milliseconds.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+GRACE_S = 10.0
+#: Every process of a server inherits this variable; its value names the launch.
+TAG = "ANALYSIS_LAUNCH"
+
+
+def main(argv: list[str]) -> int:
+    """Run the command until it ends or the study goes away; its exit status, 128 + signal when killed."""
+    log, command = argv[0], argv[2:]
+    libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+    if libc:
+        libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # orphaned workers come to us, not to init
+    for name in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(name, signal.SIG_IGN)  # Ctrl-C belongs to the study, which then closes the pipe
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    with open(log, "ab", buffering=0) as stream:
+        server = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
+            preexec_fn=(lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)) if libc else None,
+        )
+    try:
+        while server.poll() is None:
+            ready, _, _ = select.select([sys.stdin], [], [], 0.25)
+            if ready and not os.read(sys.stdin.fileno(), 1024):
+                break
+    finally:
+        end(server)
+    return server.returncode if server.returncode >= 0 else 128 - server.returncode
+
+
+def end(server: subprocess.Popen) -> None:
+    """SIGTERM to everything below us, SIGKILL to what is left after the grace time; returns when all are gone."""
+    deadline = time.monotonic() + GRACE_S
+    signal_now = signal.SIGTERM
+    while pids := [server.pid] * (server.poll() is None) + _children():
+        for pid in set(pids):
+            try:
+                os.kill(pid, signal_now)
+            except ProcessLookupError:
+                pass
+        _reap(server)
+        if time.monotonic() > deadline:
+            signal_now = signal.SIGKILL
+        time.sleep(0.1)
+
+
+def _reap(server: subprocess.Popen) -> None:
+    server.poll()
+    for pid in _children():
+        if pid != server.pid:
+            try:
+                os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:
+                pass
+
+
+def _children() -> list[int]:
+    """All living descendants of this process, deepest last."""
+    parents: dict[int, list[int]] = {}
+    for entry in os.listdir("/proc") if os.path.isdir("/proc") else []:
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/stat", "rb") as stream:
+                    fields = stream.read().rsplit(b")", 1)[1].split()
+            except OSError:
+                continue
+            if fields[0] != b"Z" or int(fields[1]) == os.getpid():
+                parents.setdefault(int(fields[1]), []).append(int(entry))
+    found, queue = [], [os.getpid()]
+    while queue:
+        below = parents.get(queue.pop(), [])
+        found += below
+        queue += below
+    return found
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

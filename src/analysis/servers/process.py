@@ -1,0 +1,167 @@
+"""The ``process`` backend: vLLM's OpenAI server as a guarded child process on a free port."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+
+from analysis.errors import ServerError
+from analysis.plan import Arm
+from analysis.servers import diagnosis, facts, launch
+from analysis.servers.guard import TAG
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Running:
+    """A healthy server: where it answers, what it said while starting, how long it took."""
+
+    url: str
+    command: list[str]
+    log: Path
+    ready_s: float
+    facts: facts.StartupFacts
+    alive: Callable[[], bool]
+
+    def check(self, doing: str) -> None:
+        """Raise `ServerError` with a diagnosis if the server is gone."""
+        if not self.alive():
+            raise _failure(f"The server stopped while {doing}.", self.log)
+
+
+@contextlib.contextmanager
+def serve(arm: Arm, log: Path, launch_id: str, progress: Progress = lambda text: None) -> Iterator[Running]:
+    """Start the arm's server, yield it when healthy, end it and all its children however the block is left.
+
+    Raises
+    ------
+    ServerError
+        Port in use, server died while loading (with diagnosis, mend and last log lines), not healthy in time.
+    """
+    port = arm.server.port or free_port()
+    if not port_is_free(port):
+        raise ServerError(
+            f"Port {port} is in use, so the server of arm {arm.name} cannot listen there.",
+            why="Another program (perhaps another server) holds it.",
+            mend=f"Stop that program (ss -ltnp 'sport = :{port}' shows it), or set server.port to 0 for a free one.",
+        )
+    command = launch.process_command(arm, port)
+    env = {**os.environ, "HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "1" if arm.target.local else "0"), **arm.server.env, TAG: launch_id}
+    env.setdefault("VLLM_NO_USAGE_STATS", "1")
+    started = time.monotonic()
+    guard = subprocess.Popen(
+        [sys.executable, "-S", "-m", "analysis.servers.guard", str(log), "--", *command],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+        env={**env, "PYTHONPATH": os.pathsep.join(p for p in (str(Path(__file__).parents[2]), env.get("PYTHONPATH")) if p)},
+        cwd=log.parent,
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait_until_healthy(arm, url, guard, log, progress)
+        yield Running(
+            url=url,
+            command=command,
+            log=log,
+            ready_s=time.monotonic() - started,
+            facts=facts.read(log.read_text(errors="replace")),
+            alive=lambda: guard.poll() is None,
+        )
+    finally:
+        _end(guard)
+
+
+def sweep(launch_ids: set[str]) -> list[int]:
+    """End processes left over from earlier launches of this study (their guard was killed too); their pids."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get(TAG) in launch_ids and process.pid != os.getpid():
+                found.append(process)
+    for process in found:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(found, timeout=10)
+    return [p.pid for p in found]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def port_is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _wait_until_healthy(arm: Arm, url: str, guard: subprocess.Popen, log: Path, progress: Progress) -> None:
+    limit = arm.server.start_minutes * 60
+    begin = time.monotonic()
+    with httpx.Client(timeout=2, trust_env=False) as http:
+        while (waited := time.monotonic() - begin) < limit:
+            if guard.poll() is not None:
+                raise _failure(f"The server for arm {arm.name} stopped while loading (exit {guard.returncode}, {waited:.0f} s).", log)
+            with contextlib.suppress(httpx.HTTPError):
+                if http.get(f"{url}/health").status_code == 200:
+                    return
+            progress(f"starting, {waited:.0f} s of at most {limit:.0f} s: {_stage(log)}")
+            time.sleep(0.5)
+    error = _failure(f"The server for arm {arm.name} was not healthy after {arm.server.start_minutes:g} minutes.", log)
+    if not error.mend or error.mend.startswith("Read the log"):
+        error.mend = "Raise server.start_minutes (a first start downloads and compiles), or read the log."
+    raise error
+
+
+def _failure(what: str, log: Path) -> ServerError:
+    text = log.read_text(errors="replace") if log.exists() else ""
+    cause = diagnosis.of_failed_start(text)
+    why, mend = (cause.cause, cause.mend) if cause else ("the log names no cause that this study knows.", "Read the log; its last lines are below.")
+    return ServerError(what, why=why, mend=mend, details=f"Log: {_shown(log)}\n" + "\n".join(text.splitlines()[-12:]))
+
+
+def _shown(log: Path) -> str:
+    return "/".join(log.parts[-4:])
+
+
+def _stage(log: Path) -> str:
+    """What the log says is going on, in a few words."""
+    text = log.read_text(errors="replace") if log.exists() else ""
+    stages = (("Application startup complete", "ready"), ("init engine", "warming up"), ("KV cache size", "K/V cache"), ("Starting to load model", "loading weights"), ("Initializing a V1", "engine"), ("Resolved architecture", "reading the model's configuration"))
+    return next((stage for sign, stage in stages if sign in text), "importing vLLM")
+
+
+def _end(guard: subprocess.Popen) -> None:
+    """Close the guard's pipe and wait; a second Ctrl-C cannot leave the server behind."""
+    previous = signal.getsignal(signal.SIGINT)
+    with contextlib.suppress(ValueError):  # not in the main thread: no handler to hold
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        if guard.stdin:
+            guard.stdin.close()
+        try:
+            guard.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            guard.kill()
+            guard.wait()
+    finally:
+        with contextlib.suppress(ValueError, TypeError):
+            signal.signal(signal.SIGINT, previous)
