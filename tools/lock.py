@@ -110,15 +110,15 @@ def write_lock(name: str, pyproject: dict, uv: str, upgrade: bool) -> Path:
     for pin in local_builds(pyproject, lock):
         body = re.sub(rf"^{re.escape(pin.partition('+')[0])}(?= |$)", pin, body, flags=re.MULTILINE)
     body = "\n".join(without_platform(line, lock["machine"]) for line in body.splitlines()) + "\n"
-    left_out = f" (for {lock['machine']} Linux" + (f", without {' '.join(lock['without'])})" if lock["without"] else ")")
-    header = HEADER.format(name=name, command=" ".join(command) + left_out, inputs=inputs_hash(pyproject))
+    scope = f"for {lock['machine']} Linux" + (f", without {' '.join(lock['without'])}" if lock["without"] else "")
+    header = HEADER.format(name=name, command=f"{' '.join(command)} ({scope})", inputs=inputs_hash(pyproject))
     target.write_text(header + body, encoding="utf-8")
     return target
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write one lock a platform from pyproject.toml.")
-    parser.add_argument("--upgrade", action="store_true", help="take the newest versions instead of keeping locked ones")
+    parser.add_argument("--upgrade", action="store_true", help="take the newest versions, keep none")
     parser.add_argument("locks", nargs="*", help="only these locks (default: all)")
     asked = parser.parse_args()
     beside = Path(sys.executable).with_name("uv")

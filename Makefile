@@ -1,0 +1,54 @@
+# Front doors of the study. `make` alone lists them.
+PYTHON ?= python3
+VENV   ?= .venv
+PARAMS ?= papermill_params/miniature.yaml
+LOCK   ?=
+TESTS  ?=
+
+py    := $(VENV)/bin/python
+setup := $(PYTHON) tools/setup_env.py --venv "$(VENV)" $(if $(LOCK),--lock "$(LOCK)")
+
+.DEFAULT_GOAL := help
+.SILENT:
+.PHONY: help setup study test lab report bench lint lock clean
+
+help: ## this list
+	echo "make <what> [PARAMS=papermill_params/X.yaml] [LOCK=cpu-x86_64|cuda-x86_64|cuda-aarch64|...]"
+	sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+
+setup: ## make .venv from the lock that fits this machine (does nothing when it is there)
+	$(setup)
+
+study: setup ## measure, run every notebook, write reports/<study>/index.html
+	$(py) -m analysis study "$(PARAMS)"
+
+test: setup ## every test (TESTS="-k name" narrows the first run)
+	$(py) -m pytest $(TESTS)
+	@# two plug-ins that both take over notebooks: their flags never meet in one run
+	if ls tests/golden/*.ipynb >/dev/null 2>&1; then \
+	  echo "== golden notebooks, nbval" && $(py) -m pytest --nbval -p no:notebook tests/golden/*.ipynb && \
+	  echo "== golden notebooks, pytest-notebook" && \
+	  $(py) -m pytest --nb-test-files -p no:nbval tests/golden/*.ipynb; \
+	fi
+	echo "All tests passed."
+
+lab: setup ## JupyterLab on the notebooks
+	$(py) -m jupyter lab --notebook-dir=notebooks
+
+report: setup ## render the report from what is measured; starts no server
+	$(py) -m analysis report "$(basename $(notdir $(PARAMS)))"
+
+bench: setup ## the performance comparison
+	$(py) -m analysis bench "$(PARAMS)"
+
+lint: setup ## ruff over code and notebooks; notebooks must be stripped
+	$(py) -m ruff check .
+	$(py) -m ruff format --check .
+	git ls-files -z '*.ipynb' ':!tests/golden' ':!reports' | xargs -0 -r $(py) -m nbstripout --verify
+
+lock: ## write requirements/*.txt anew from pyproject.toml (needs uv; UPGRADE=1 takes newest versions)
+	$(if $(wildcard $(py)),$(py),$(PYTHON)) tools/lock.py $(if $(UPGRADE),--upgrade)
+
+clean: ## remove .venv and caches; measurements (data/runs) and reports stay
+	rm -rf .venv build src/*.egg-info .pytest_cache .ruff_cache .hypothesis .snakemake/log
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
