@@ -1,0 +1,276 @@
+"""Make sure that planned cells exist: launch what is missing, measure it, record it, and nothing else.
+
+The store decides: a cell with a complete record is never measured again. While an arm's server is up, all planned
+cells of that launch are measured, whichever chapter asked first, so a study launches each arm once a replicate.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+
+from analysis import provenance
+from analysis.client import Answer, Client
+from analysis.counters import Counters, difference, snapshot
+from analysis.errors import ClientError, CountersError, MissingCells, PreflightError, StoreError, StudyError
+from analysis.plan import Arm, Cell, Plan, Request, Sampling
+from analysis.progress import Line
+from analysis.servers import backend
+from analysis.store import Store
+
+#: A drafter whose probe accepts less than this share of its draft tokens is sick (a paired one: 0.3 to 0.8).
+LEAST_ACCEPTANCE = 0.02
+
+
+def ensure(plan: Plan, wanted: Sequence[Cell], store: Store) -> str:
+    """Measure the wanted cells that have no complete record; a sentence that says what was done.
+
+    Raises
+    ------
+    MissingCells
+        ``measure: never`` and a cell has no record.
+    ServerError, ClientError, CountersError, PreflightError, StoreError
+        With the mend; everything measured before stays on disk, and the cut cell is measured by the next run.
+    """
+    missing = _missing(wanted, store)
+    if not missing:
+        return f"All {len(wanted)} cells are on record; nothing was launched."
+    if plan.study.measure == "never":
+        raise MissingCells(
+            f"{len(missing)} of {len(wanted)} cells have no record, and measure is 'never'.",
+            why="The first ones: " + "; ".join(c.label for c in missing[:3]) + ".",
+            mend=f"Set measure to 'missing' on the machine to be measured, or records to 'reference' if there is a reference run of {plan.study.study}.",
+        )
+    try:
+        with store.lock():
+            return _measure(plan, missing, store)
+    except TimeoutError:
+        raise StoreError(f"Another process is measuring the study {plan.study.study}.", why="Two at once would disturb each other's times.", mend="Wait until it ends, or end it; then run again.") from None
+
+
+def _missing(cells: Sequence[Cell], store: Store) -> list[Cell]:
+    complete = store.complete()
+    return [c for c in cells if c.id not in complete]
+
+
+def _measure(plan: Plan, missing: list[Cell], store: Store) -> str:
+    swept = backend.sweep(store.launch_ids())
+    store.write_study({"parameters": plan.study.model_dump(mode="json"), "stamp": plan.study.stamp, "provenance": provenance.collect(plan.study.hash)})
+    wanted = {(c.arm.id, c.launch) for c in missing}
+    launches = [(arm, number) for arm, number in plan.launches() if (arm.id, number) in wanted]
+    tracker = _Tracker(plan, launches, store)
+    failed: list[StudyError] = []
+    try:
+        for arm, number in launches:
+            failed += _launch(plan, arm, number, store, tracker)
+    except KeyboardInterrupt:
+        tracker.done("stopped")
+        raise
+    text = tracker.done("measured") + (f" {len(swept)} processes left by an earlier run were ended." if swept else "")
+    if failed:
+        error = failed[0]
+        raise type(error)(f"{len(failed)} cells failed; the others are on record. The first: {error.what}", error.why, error.mend, error.details)
+    return text
+
+
+def _launch(plan: Plan, arm: Arm, number: int, store: Store, tracker: _Tracker) -> list[StudyError]:
+    """Start one server and measure all planned cells of it that are missing; the errors of cells that failed."""
+    todo = _missing(plan.of(arm, number), store)
+    attempt = 1 + sum(i.startswith(f"{arm.name}.{number}.") for i in store.launch_ids())
+    launch_id = f"{arm.name}.{number}.{attempt}"
+    log = store.launch_folder(launch_id) / "server.log"
+    tracker.launch(arm, number)
+    failed: list[StudyError] = []
+    with backend.serve(arm, log, launch_id, tracker.stage) as server:
+        with _diagnosed(server, "warming up"):
+            client = Client(server.url, plan.study.request_minutes * 60)
+            _fail_closed(arm, server)
+            first = _warm_up(plan, arm, todo, client, server, tracker)
+        store.write_launch(
+            launch_id,
+            {
+                "arm": arm.name,
+                "arm_id": arm.id,
+                "variant": arm.variant,
+                "k": arm.k,
+                "launch": number,
+                "command": backend.shown(server.command),
+                "env": arm.server.env,
+                "ready_s": round(server.ready_s, 2),
+                "first_request_s": first,
+                "facts": server.facts.model_dump(mode="json"),
+                "target": arm.target.fingerprint,
+                "drafter": arm.drafter.fingerprint if arm.k else None,
+                "provenance": provenance.collect(plan.study.hash),
+            },
+        )
+        for cell in todo:
+            tracker.cell(cell)
+            try:
+                with _diagnosed(server, f"measuring {cell.label}"):
+                    record, answers = _cell(cell, client, server.url, tracker)
+            except StudyError as error:
+                store.append(_failure(cell, launch_id, error))
+                if not server.alive():
+                    raise
+                failed.append(error)
+                client = Client(server.url, plan.study.request_minutes * 60)
+                continue
+            store.append({"cell_id": cell.id, "launch_id": launch_id, "label": cell.label, "status": "ok", "reason": "", **record}, [_request(cell, launch_id, a) for a in answers])
+            tracker.finished(cell, record["wall_s"])
+    return failed
+
+
+class _diagnosed:
+    """Turn the client's view of a dead server (a broken connection) into the server's own diagnosis."""
+
+    def __init__(self, server, doing: str):
+        self._server, self._doing = server, doing
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        if isinstance(error, (ClientError, CountersError)):
+            for _ in range(20):  # a dying server breaks connections a moment before it is gone
+                self._server.check(self._doing)
+                time.sleep(0.1)
+        return False
+
+
+def _cell(cell: Cell, client: Client, url: str, tracker: _Tracker) -> tuple[dict, list[Answer]]:
+    """Measure one cell between two idle snapshots of the counters."""
+    before = snapshot(url, cell.arm.k)
+    started, begin = time.time(), time.perf_counter()
+    answers = client.send(cell, tracker.request)
+    wall = time.perf_counter() - begin
+    delta = difference(before, snapshot(url, cell.arm.k))
+    _check(cell, delta, answers)
+    counts = asdict(delta)
+    counts.pop("running")
+    return {
+        **counts,
+        "started": round(started, 3),
+        "wall_s": round(wall, 4),
+        "requests": len(answers),
+        "prompt_tokens": sum(a.prompt_tokens for a in answers),
+        "completion_tokens": sum(a.completion_tokens for a in answers),
+    }, answers
+
+
+def _check(cell: Cell, delta: Counters, answers: list[Answer]) -> None:
+    """The identities that must hold exactly; raises CountersError, so that the cell does not count."""
+    tokens = sum(a.completion_tokens for a in answers)
+    problems = []
+    if delta.generation_tokens != tokens:
+        problems.append(f"usage says {tokens} completion tokens, the engine counted {delta.generation_tokens}")
+    if delta.accepted != sum(delta.per_position):
+        problems.append(f"{delta.accepted} accepted, and {sum(delta.per_position)} summed over positions")
+    if delta.draft_tokens > cell.arm.k * delta.drafts:
+        problems.append(f"{delta.draft_tokens} draft tokens from {delta.drafts} drafts of at most {cell.arm.k}")
+    if cell.sampling.ignore_eos and any(a.completion_tokens != cell.sampling.max_tokens for a in answers):
+        problems.append(f"a request of fixed length gave {min(a.completion_tokens for a in answers)} of {cell.sampling.max_tokens} tokens")
+    if cell.arm.server.prefix_caching is False and delta.prefix_hits:
+        problems.append(f"the prefix cache is off and served {delta.prefix_hits} tokens")
+    if problems:
+        raise CountersError(f"The token ledger of {cell.label} does not add up.", why="; ".join(problems) + ".", mend="Keep the server to the study alone, and run again.")
+
+
+def _fail_closed(arm: Arm, server) -> None:
+    if arm.k and server.facts.method not in (None, "mtp") and arm.speculative.get("method", "mtp") == "mtp":
+        raise PreflightError(f"The server of arm {arm.name} speculates by '{server.facts.method}', not by MTP.", why="The engine did not recognise the drafter as Gemma 4's.", mend="Check drafter.model, and use vLLM 0.21.0 or later.")
+    if arm.k and server.facts.method is None and server.log is not None:
+        raise PreflightError(f"The log of arm {arm.name} does not say method='mtp'.", why="Speculation is not on.", mend="Look at the launch's server.log.")
+
+
+def _warm_up(plan: Plan, arm: Arm, todo: list[Cell], client: Client, server, tracker: _Tracker) -> float:
+    """First request (cold, timed), then warm-ups of every shape; a drafter that accepts nothing stops the launch."""
+    if not todo:
+        return 0.0
+    sampling = Sampling(plan.study.temperature, plan.study.top_p, 32, ignore_eos=True)
+    before = snapshot(server.url, arm.k)
+    probe = replace(next((c for c in todo if c.experiment == "timing"), todo[0]), sampling=sampling, concurrency=1)
+    tracker.stage("first request")
+    first = client.ask(probe, probe.requests[0])
+    for level in sorted({c.concurrency for c in todo}):
+        for _ in range(plan.study.warmup):
+            tracker.stage(f"warm-up at {level} stream{'s' * (level > 1)}")
+            streams = tuple(Request(r.prompt_id, r.text, 7 + i, i) for i, r in zip(range(level), _cycle(probe.requests), strict=False))
+            client.send(replace(probe, requests=streams))
+    delta = difference(before, snapshot(server.url, arm.k))
+    if arm.k and delta.draft_tokens >= 20 and delta.accepted < LEAST_ACCEPTANCE * delta.draft_tokens:
+        raise PreflightError(
+            f"The drafter of arm {arm.name} is accepted {delta.accepted} times in {delta.draft_tokens} draft tokens.",
+            why="The drafter does not fit this target, or its weights were loaded wrongly (a quantised target on an unpatched preview image does that).",
+            mend="Pair the drafter with its own -it target; on a gemma4-0505 preview image mount the patched gemma4_mtp.py.",
+        )
+    return round(first.seconds, 4)
+
+
+def _cycle(items):
+    while True:
+        yield from items
+
+
+def _request(cell: Cell, launch_id: str, answer: Answer) -> dict:
+    record = asdict(answer)
+    for key in ("started", "seconds", "ttft", "last"):
+        record[key] = round(record[key], 5)
+    return {"cell_id": cell.id, "launch_id": launch_id, **record}
+
+
+def _failure(cell: Cell, launch_id: str, error: StudyError) -> dict:
+    return {"cell_id": cell.id, "launch_id": launch_id, "label": cell.label, "status": "failed", "reason": f"{error.what} {error.why}".strip(), "started": round(time.time(), 3)}
+
+
+class _Tracker:
+    """What is happening and how much is left: launch, cell k of n, minutes."""
+
+    def __init__(self, plan: Plan, launches: list[tuple[Arm, int]], store: Store):
+        complete = store.complete()
+        self._plan, self._launches = plan, launches
+        self._todo = [c for arm, number in launches for c in plan.of(arm, number) if c.id not in complete]
+        self._tokens_left = sum(c.tokens for c in self._todo)
+        self._line, self._begin = Line(), time.monotonic()
+        self._at = self._measured = self._answers = self._seconds = self._tokens = 0
+        self._where, self._cell = "", None
+
+    def launch(self, arm: Arm, number: int) -> None:
+        self._at += 1
+        self._where = f"launch {self._at} of {len(self._launches)} ({arm.name})"
+        self.stage("starting")
+
+    def stage(self, text: str) -> None:
+        self._line.show(f"{self._where} · {text}")
+
+    def cell(self, cell: Cell) -> None:
+        self._cell, self._answers = cell, 0
+        self._show()
+
+    def request(self, answer: Answer) -> None:
+        self._answers += 1
+        self._show()
+
+    def finished(self, cell: Cell, wall_s: float) -> None:
+        self._measured += 1
+        self._tokens_left -= cell.tokens
+        self._tokens += cell.tokens
+        self._seconds += wall_s
+
+    def done(self, verb: str) -> str:
+        minutes = (time.monotonic() - self._begin) / 60
+        text = f"{self._measured} cells {verb} in {self._at} launch{'es' * (self._at != 1)}, {minutes:.1f} min."
+        self._line.show(text, final=True)
+        return text
+
+    def _show(self) -> None:
+        cell = self._cell
+        pace = self._seconds / self._tokens if self._tokens else 1 / self._plan.study.expect.tok_s
+        left = (self._tokens_left * pace + (len(self._launches) - self._at) * self._plan.study.expect.start_s) / 60
+        self._line.show(
+            f"{self._where} · cell {self._measured + 1} of {len(self._todo)} ({cell.experiment}, {cell.workload}, {cell.concurrency} stream{'s' * (cell.concurrency > 1)})"
+            f" · request {self._answers} of {len(cell.requests)} · about {left:.0f} min left"
+        )
+
+

@@ -1,0 +1,117 @@
+"""vLLM's Prometheus counters, read strictly: exact names, ``_total`` samples only, summed over engines.
+
+Beside each counter stands a ``_created`` gauge with a Unix time, which a prefix match would add up; exact names
+leave it out. A position that never accepted has no sample and counts 0. A counter that falls rejects the cell.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from analysis.errors import CountersError
+
+SCALARS = {
+    "drafts": "vllm:spec_decode_num_drafts_total",
+    "draft_tokens": "vllm:spec_decode_num_draft_tokens_total",
+    "accepted": "vllm:spec_decode_num_accepted_tokens_total",
+    "generation_tokens": "vllm:generation_tokens_total",
+    "prompt_tokens": "vllm:prompt_tokens_total",
+    "prefix_hits": "vllm:prefix_cache_hits_total",
+    "preemptions": "vllm:num_preemptions_total",
+}
+SPECULATIVE = ("drafts", "draft_tokens", "accepted")
+PER_POSITION = "vllm:spec_decode_num_accepted_tokens_per_pos_total"
+RUNNING = ("vllm:num_requests_running", "vllm:num_requests_waiting")
+
+
+@dataclass(frozen=True)
+class Counters:
+    """Totals since the server started (a snapshot) or over a cell (a difference), in tokens, drafts, events."""
+
+    drafts: int = 0
+    draft_tokens: int = 0
+    accepted: int = 0
+    per_position: tuple[int, ...] = ()
+    generation_tokens: int = 0
+    prompt_tokens: int = 0
+    prefix_hits: int = 0
+    preemptions: int = 0
+    running: int = 0
+
+
+def parse(text: str, k: int) -> Counters:
+    """Read one answer of ``/metrics`` of an arm with ``k`` drafts a step (0 = baseline: no speculative counters).
+
+    Raises
+    ------
+    CountersError
+        Not Prometheus text, a counter missing, a position at or beyond ``k``, a value that is no whole number.
+    """
+    values: dict[str, float] = {}
+    positions: dict[int, float] = {}
+    try:
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                if sample.name == PER_POSITION:
+                    position = int(sample.labels["position"])
+                    positions[position] = positions.get(position, 0) + sample.value
+                elif sample.name in SCALARS.values() or sample.name in RUNNING:
+                    values[sample.name] = values.get(sample.name, 0) + sample.value
+    except (ValueError, KeyError) as error:
+        raise CountersError("The answer of /metrics is not Prometheus text.", why=str(error)[:200], mend="Check that server.url is a vLLM server.", details=text[:500]) from None
+    wanted = [name for key, name in SCALARS.items() if k or key not in SPECULATIVE]
+    if missing := [name for name in [*wanted, RUNNING[0]] if name not in values]:
+        why = "An arm with a drafter shows these counters only while speculation is on." if k and missing[0] in [SCALARS[s] for s in SPECULATIVE] else "This engine does not export them."
+        raise CountersError(f"/metrics lacks {', '.join(missing)}.", why=why, mend="Check the launch's log for method='mtp', and that statistics are not switched off (--disable-log-stats).")
+    if k and (beyond := [p for p in positions if not 0 <= p < k]):
+        raise CountersError(f"/metrics counts acceptance at position {beyond[0]}, and K is {k}.", why="The server runs another K than its arm says.", mend="End that server; let the study start it.")
+    if bad := [n for n, v in values.items() if v != v or v < 0 or v != int(v)]:
+        raise CountersError(f"{bad[0]} is {values[bad[0]]}, which is no count.", mend="Restart the server.")
+    return Counters(
+        **{key: int(values.get(name, 0)) for key, name in SCALARS.items()},
+        per_position=tuple(int(positions.get(i, 0)) for i in range(k)),
+        running=int(sum(values.get(name, 0) for name in RUNNING)),
+    )
+
+
+def difference(before: Counters, after: Counters) -> Counters:
+    """What a cell added. Raises CountersError where anything fell: the engine restarted in between."""
+    pairs = {key: (getattr(before, key), getattr(after, key)) for key in SCALARS}
+    pairs |= {f"position {i}": pair for i, pair in enumerate(zip(before.per_position, after.per_position, strict=True))}
+    if fell := [key for key, (a, b) in pairs.items() if b < a]:
+        a, b = pairs[fell[0]]
+        raise CountersError(f"The counter {fell[0]} fell from {a} to {b} during a cell.", why="The engine restarted, or somebody reset it.", mend="Run again: the cell is measured anew.")
+    return Counters(
+        **{key: b - a for key, (a, b) in pairs.items() if key in SCALARS},
+        per_position=tuple(b - a for a, b in zip(before.per_position, after.per_position, strict=True)),
+    )
+
+
+def snapshot(url: str, k: int, *, idle_s: float = 30.0) -> Counters:
+    """Read ``/metrics`` once no request is running or waiting and two readings agree.
+
+    Raises
+    ------
+    CountersError
+        No answer, or not idle after ``idle_s`` seconds: somebody else uses the server.
+    """
+    deadline = time.monotonic() + idle_s
+    last: Counters | None = None
+    with httpx.Client(timeout=10, trust_env=False) as http:
+        while True:
+            try:
+                answer = http.get(f"{url}/metrics")
+                answer.raise_for_status()
+            except httpx.HTTPError as error:
+                raise CountersError(f"{url}/metrics did not answer.", why=str(error)[:200] or type(error).__name__, mend="Check that the server is alive.") from None
+            now = parse(answer.text, k)
+            if now.running == 0 and now == last:
+                return now
+            if time.monotonic() > deadline:
+                raise CountersError(f"{now.running} requests still run after {idle_s:.0f} s of waiting.", why="Somebody else uses this server.", mend="Keep the server to the study while it measures.")
+            last = now
+            time.sleep(0.1)

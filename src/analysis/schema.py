@@ -1,0 +1,150 @@
+"""The tidy frames: their columns, units and what must hold. Pure: lists of records in, checked frames out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pandera.pandas as pa
+
+from analysis.errors import StoreError
+
+_KEYS = {
+    "cell_id": pa.Column(str),
+    "launch_id": pa.Column(str),
+    "launch": pa.Column(int, pa.Check.ge(1)),
+    "arm": pa.Column(str),
+    "variant": pa.Column(str),
+    "k": pa.Column(int, pa.Check.ge(0)),
+    "experiment": pa.Column(str, pa.Check.isin(["timing", "concurrency", "code", "greedy", "raw"])),
+    "workload": pa.Column(str),
+    "concurrency": pa.Column(int, pa.Check.ge(1)),
+    "repeat": pa.Column(int, pa.Check.ge(1)),
+}
+_COUNT = pa.Column(int, pa.Check.ge(0))
+_SECONDS = pa.Column(float, pa.Check.ge(0))
+
+CELLS = pa.DataFrameSchema(
+    {
+        **_KEYS,
+        "status": pa.Column(str),
+        "reason": pa.Column(str),
+        "wall_s": _SECONDS,
+        "requests": _COUNT,
+        "prompt_tokens": _COUNT,
+        "completion_tokens": _COUNT,
+        "drafts": _COUNT,
+        "draft_tokens": _COUNT,
+        "accepted": _COUNT,
+        "generation_tokens": _COUNT,
+        "prefix_hits": _COUNT,
+        "preemptions": _COUNT,
+    },
+    coerce=True,
+    strict="filter",
+)
+REQUESTS = pa.DataFrameSchema(
+    {
+        **_KEYS,
+        "index": _COUNT,
+        "prompt_id": pa.Column(str),
+        "seed": pa.Column(int),
+        "stream": _COUNT,
+        "seconds": _SECONDS,
+        "ttft": _SECONDS,
+        "last": _SECONDS,
+        "chunks": _COUNT,
+        "prompt_tokens": _COUNT,
+        "completion_tokens": pa.Column(int, pa.Check.ge(1)),
+        "finish_reason": pa.Column(str),
+        "text": pa.Column(str),
+        "gap_p50": pa.Column(float, nullable=True),
+        "steps": _COUNT,
+        "step_accepted": _COUNT,
+        "undrafted_steps": _COUNT,
+        # derived
+        "chars": _COUNT,
+        "tpot": pa.Column(float, pa.Check.ge(0), nullable=True),
+        "tok_s": _SECONDS,
+        "decode_tok_s": pa.Column(float, nullable=True),
+        "chars_s": _SECONDS,
+        "repetition": pa.Column(float, pa.Check.in_range(0, 1)),
+    },
+    coerce=True,
+    strict="filter",
+)
+POSITIONS = pa.DataFrameSchema({**_KEYS, "position": _COUNT, "drafts": _COUNT, "accepted": _COUNT}, coerce=True, strict="filter")
+
+
+def cells(records: list[dict[str, Any]]) -> pd.DataFrame:
+    """One row a cell: keys, status, wall_s [s], tokens and drafts [counts]."""
+    return _frame(records, CELLS)
+
+
+def requests(records: list[dict[str, Any]]) -> pd.DataFrame:
+    """One row a request: seconds, ttft, last [s]; tpot [s/token] = (last − ttft)/(completion_tokens − 1); speeds [1/s].
+
+    ``repetition`` is the share of 8-word windows (8-character ones in a text without spaces) seen before: a text
+    that collapsed into repetition is near 1.
+    """
+    frame = _raw(records, REQUESTS)
+    if len(frame):
+        gaps = frame.get("gaps", pd.Series([()] * len(frame), index=frame.index))
+        frame["gap_p50"] = [float(pd.Series(g).median()) if g else float("nan") for g in gaps]
+        frame["steps"] = [len(s) for s in frame["steps_accepted"]]
+        frame["step_accepted"] = [sum(s) for s in frame["steps_accepted"]]
+        frame["undrafted_steps"] = [sum(d == 0 for d in s) for s in frame["steps_drafted"]]
+        frame["chars"] = frame["text"].str.len()
+        decoded = frame["completion_tokens"].where(frame["completion_tokens"] > 1) - 1
+        frame["tpot"] = (frame["last"] - frame["ttft"]) / decoded
+        frame["decode_tok_s"] = 1 / frame["tpot"].where(frame["tpot"] > 0)
+        frame["tok_s"] = frame["completion_tokens"] / frame["seconds"]
+        frame["chars_s"] = frame["chars"] / frame["seconds"]
+        frame["repetition"] = frame["text"].map(repetition)
+    return _checked(frame, REQUESTS)
+
+
+def positions(records: list[dict[str, Any]]) -> pd.DataFrame:
+    """One row a cell and draft position (0-based): drafts and accepted tokens [counts]."""
+    return _frame(records, POSITIONS)
+
+
+def launches(records: list[dict[str, Any]]) -> pd.DataFrame:
+    """One row a launch: arm, k, launch, ready_s, first_request_s [s] and the startup facts as columns."""
+    rows = [
+        {**{key: value for key, value in r.items() if key in ("launch_id", "launch", "arm", "variant", "k", "ready_s", "first_request_s", "command")}, **r["facts"]}
+        for r in records
+        if r
+    ]
+    columns = ["launch_id", "launch", "arm", "variant", "k", "ready_s", "first_request_s", "command"]
+    return pd.DataFrame(rows, columns=None if rows else columns)
+
+
+def repetition(text: str, window: int = 8) -> float:
+    """Share of windows of ``window`` words (characters where the text has few spaces) that occurred before in it."""
+    units = text.split()
+    if len(units) < len(text) / 20:
+        units = list(text)
+        window *= 2
+    windows = [tuple(units[i : i + window]) for i in range(len(units) - window + 1)]
+    return 0.0 if not windows else 1 - len(set(windows)) / len(windows)
+
+
+def _frame(records: list[dict[str, Any]], schema: pa.DataFrameSchema) -> pd.DataFrame:
+    return _checked(_raw(records, schema), schema)
+
+
+def _raw(records: list[dict[str, Any]], schema: pa.DataFrameSchema) -> pd.DataFrame:
+    return pd.DataFrame(records) if records else pd.DataFrame({name: pd.Series(dtype=object) for name in schema.columns})
+
+
+def _checked(frame: pd.DataFrame, schema: pa.DataFrameSchema) -> pd.DataFrame:
+    try:
+        return schema.validate(frame, lazy=True).reset_index(drop=True)[list(schema.columns)]
+    except pa.errors.SchemaErrors as error:
+        first = error.failure_cases.iloc[0]
+        raise StoreError(
+            f"A record has a wrong value in '{first['column']}': {first['failure_case']}.",
+            why=f"The rule is {first['check']}.",
+            mend="Move the study's folder away and measure again, or restore it from a copy.",
+        ) from None

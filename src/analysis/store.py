@@ -1,0 +1,231 @@
+"""Append-only records of a study on disk, and the tidy frames made of them.
+
+Layout: ``study.json``; ``launches/<id>/launch.json`` and ``server.log``; ``cells.jsonl``; ``requests.jsonl``.
+A cell's line is written after its requests are on disk, so a cell is complete if its line is. A torn last line is
+no record: it is cut off by the next append. Nothing else is ever rewritten.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import filelock
+import pandas as pd
+
+from analysis import schema
+from analysis.errors import StoreError
+from analysis.plan import Cell
+from analysis.places import RECORDS
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Tidy frames of the cells that were asked for; columns and units in `analysis.schema`."""
+
+    cells: pd.DataFrame
+    requests: pd.DataFrame
+    positions: pd.DataFrame
+    launches: pd.DataFrame
+
+
+class Store:
+    """The records of one study. ``records`` is ``runs`` (what this machine measured) or ``reference`` (committed)."""
+
+    def __init__(self, study: str, records: str = "runs", root: Path | None = None):
+        self.study = study
+        self.folder = (root or RECORDS[records]) / study
+        self._check_owner()
+
+    # -- writing -------------------------------------------------------------------------------------------
+
+    def lock(self) -> filelock.FileLock:
+        """Held while measuring. Raises StoreError where another process measures this study."""
+        self._make(self.folder)
+        return filelock.FileLock(self.folder / ".lock", timeout=0)
+
+    def write_study(self, content: dict[str, Any]) -> None:
+        """Resolved parameters and provenance; replaced as a whole, atomically."""
+        self._replace(self.folder / "study.json", {"format": FORMAT, "study": self.study, **content})
+
+    def launch_folder(self, launch_id: str) -> Path:
+        return self._make(self.folder / "launches" / launch_id)
+
+    def write_launch(self, launch_id: str, content: dict[str, Any]) -> None:
+        self._replace(self.launch_folder(launch_id) / "launch.json", {"launch_id": launch_id, **content})
+
+    def append(self, cell: dict[str, Any], requests: Iterable[dict[str, Any]] = ()) -> None:
+        """Put a cell on disk: its requests first, its own line last.
+
+        Raises
+        ------
+        StoreError
+            The disk is full or the folder cannot be written. What was on disk before stays as it was.
+        """
+        self._append("requests.jsonl", list(requests))
+        self._append("cells.jsonl", [cell])
+        self.__dict__.pop("_records", None)
+
+    # -- reading -------------------------------------------------------------------------------------------
+
+    def study_record(self) -> dict[str, Any]:
+        """Content of study.json, empty where nothing was measured yet."""
+        return self._read_json(self.folder / "study.json")
+
+    def launch_ids(self) -> set[str]:
+        folder = self.folder / "launches"
+        return {p.name for p in folder.iterdir()} if folder.is_dir() else set()
+
+    def complete(self) -> set[str]:
+        """Identities of the cells with a record of status ok."""
+        return {cell_id for cell_id, record in self._latest_ok().items()}
+
+    def failures(self) -> list[dict[str, Any]]:
+        """Records of cells that failed, oldest first."""
+        return [r for r in self._records["cells"] if r["status"] != "ok"]
+
+    def frames(self, cells: Iterable[Cell]) -> Frames:
+        """Frames of exactly the given cells, as far as they have records; checked by their schemas."""
+        plan = {cell.id: cell for cell in cells}
+        good = {cell_id: r for cell_id, r in self._latest_ok().items() if cell_id in plan}
+        keys = {cell_id: _keys(plan[cell_id], record) for cell_id, record in good.items()}
+        kept = {(r["cell_id"], r["launch_id"]) for r in good.values()}
+        requests = [r for r in self._records["requests"] if (r["cell_id"], r["launch_id"]) in kept]
+        launches = sorted({r["launch_id"] for r in good.values()})
+        return Frames(
+            cells=schema.cells([{**keys[c], **_counts(r)} for c, r in good.items()]),
+            requests=schema.requests([{**keys[r["cell_id"]], **r} for r in requests]),
+            positions=schema.positions(
+                [
+                    {**keys[c], "position": i, "drafts": r["drafts"], "accepted": accepted}
+                    for c, r in good.items()
+                    for i, accepted in enumerate(r["per_position"])
+                ]
+            ),
+            launches=schema.launches([self._read_json(self.folder / "launches" / i / "launch.json") for i in launches]),
+        )
+
+    @cached_property
+    def _records(self) -> dict[str, list[dict[str, Any]]]:
+        return {name: list(self._lines(f"{name}.jsonl")) for name in ("cells", "requests")}
+
+    def _latest_ok(self) -> dict[str, dict[str, Any]]:
+        return {r["cell_id"]: r for r in self._records["cells"] if r["status"] == "ok"}
+
+    def _lines(self, name: str) -> Iterator[dict[str, Any]]:
+        path = self.folder / name
+        if not path.exists():
+            return
+        content = path.read_bytes()
+        lines = content.split(b"\n")
+        for number, line in enumerate(lines[:-1], 1):  # what follows the last newline is torn, or nothing
+            try:
+                yield json.loads(line)
+            except ValueError:
+                raise StoreError(
+                    f"Line {number} of {self._shown(path)} is not a record.",
+                    why="The file was edited or damaged: only a last line can be torn by a crash.",
+                    mend=f"Delete that line (sed -i {number}d FILE); its cell is then measured again.",
+                    details=line[:200].decode(errors="replace"),
+                ) from None
+
+    def _append(self, name: str, records: list[dict[str, Any]]) -> None:
+        path = self.folder / name
+        self._make(self.folder)
+        text = "".join(json.dumps(r, ensure_ascii=False, separators=(",", ":")) + "\n" for r in records).encode()
+        try:
+            with path.open("ab") as stream:
+                end = _end_of_last_line(path)
+                stream.truncate(end)
+                try:
+                    stream.write(text)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                except OSError:
+                    os.truncate(path, end)  # half a record is none
+                    raise
+        except OSError as error:
+            raise self._cannot_write(path, error) from None
+
+    def _replace(self, path: Path, content: dict[str, Any]) -> None:
+        self._make(path.parent)
+        fresh = path.with_suffix(".new")
+        try:
+            fresh.write_text(json.dumps(content, ensure_ascii=False, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+            os.replace(fresh, path)
+        except OSError as error:
+            raise self._cannot_write(path, error) from None
+
+    def _make(self, folder: Path) -> Path:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._cannot_write(folder, error) from None
+        return folder
+
+    def _read_json(self, path: Path) -> dict[str, Any]:
+        if not path.exists():
+            return {}
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise StoreError(f"{self._shown(path)} is not JSON.", why=str(error), mend="Restore it, or move the study's folder away and measure again.") from None
+
+    def _check_owner(self) -> None:
+        record = self.study_record()
+        if record and record.get("study") != self.study:
+            raise StoreError(
+                f"{self._shown(self.folder)} holds records of the study '{record.get('study')}', not of '{self.study}'.",
+                why="A folder was copied or renamed.",
+                mend=f"Move it to data/runs/{record.get('study')}, or give the study another name.",
+            )
+        if record and record.get("format") != FORMAT:
+            raise StoreError(f"{self._shown(self.folder)} has records of format {record.get('format')}; this version reads {FORMAT}.", mend="Use the version of the study that wrote them, or measure again under another name.")
+
+    def _cannot_write(self, path: Path, error: OSError) -> StoreError:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        mend = "Free some space and run again: everything measured so far is kept." if full else "Check the folder's owner and rights, then run again."
+        return StoreError(f"Records cannot be written to {self._shown(path)}.", why="The disk is full." if full else str(error.strerror), mend=mend)
+
+    def _shown(self, path: Path) -> str:
+        return "/".join(path.parts[-3:])
+
+
+def _end_of_last_line(path: Path) -> int:
+    """Length of the file up to and including its last newline."""
+    with path.open("rb") as stream:
+        size = stream.seek(0, os.SEEK_END)
+        while size:
+            step = min(65536, size)
+            stream.seek(size - step)
+            if (at := stream.read(step).rfind(b"\n")) >= 0:
+                return size - step + at + 1
+            size -= step
+    return 0
+
+
+def _keys(cell: Cell, record: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "cell_id": cell.id,
+        "launch_id": record["launch_id"],
+        "launch": cell.launch,
+        "arm": cell.arm.name,
+        "variant": cell.arm.variant,
+        "k": cell.arm.k,
+        "experiment": cell.experiment,
+        "workload": cell.workload,
+        "concurrency": cell.concurrency,
+        "repeat": cell.repeat,
+    }
+
+
+def _counts(record: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key not in {"per_position", "requests"}} | {"requests": record["requests"]}
