@@ -10,6 +10,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
+import filelock
+
 from analysis import provenance
 from analysis.client import Answer, Client
 from analysis.counters import Counters, difference, snapshot
@@ -45,7 +47,7 @@ def ensure(plan: Plan, wanted: Sequence[Cell], store: Store) -> str:
     try:
         with store.lock():
             return _measure(plan, missing, store)
-    except TimeoutError:
+    except filelock.Timeout:
         raise StoreError(f"Another process is measuring the study {plan.study.study}.", why="Two at once would disturb each other's times.", mend="Wait until it ends, or end it; then run again.") from None
 
 

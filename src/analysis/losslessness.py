@@ -1,0 +1,55 @@
+"""Is the output still right? Agreement of greedy texts, with the baseline against itself as control. Pure.
+
+Speculation keeps the distribution of the output (Leviathan et al. 2211.17192), not its bytes: at a near-tie of two
+logits another batch shape can choose the other token, and the text goes on differently. So two runs of the baseline
+are compared too, and MTP is judged against that, never against exact equality.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from analysis.stats import mcnemar, wilson
+
+
+def pairs(requests: pd.DataFrame) -> pd.DataFrame:
+    """Greedy texts side by side: one row a comparison, workload and prompt.
+
+    Out: comparison (``baseline ~ baseline`` or ``baseline ~ <arm>``), workload, prompt_id, same (bool),
+    common (share of the shorter text before the first difference).
+    """
+    greedy = requests[(requests.experiment == "greedy") & (requests.variant == "main")]
+    base = greedy[(greedy.k == 0) & (greedy.repeat == 1)].set_index(["workload", "prompt_id"]).text
+    rows = []
+    for (arm, k, repeat), group in greedy.groupby(["arm", "k", "repeat"]):
+        if k == 0 and repeat == 1 or k > 0 and repeat != 1:
+            continue
+        for r in group.itertuples():
+            own, other = base[(r.workload, r.prompt_id)], r.text
+            same = sum(1 for _ in _common(own, other))
+            name = "baseline ~ baseline" if k == 0 else f"baseline ~ {arm}"
+            rows.append((name, k, r.workload, r.prompt_id, own == other, same / max(1, min(len(own), len(other)))))
+    return pd.DataFrame(rows, columns=["comparison", "k", "workload", "prompt_id", "same", "common"])
+
+
+def agreement(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Share of prompts with identical text by comparison, with Wilson interval and mean common prefix."""
+    rows = []
+    for (name, k), group in pairs.groupby(["comparison", "k"], sort=False):
+        lo, hi = wilson(int(group.same.sum()), len(group))
+        rows.append({"comparison": name, "k": k, "prompts": len(group), "identical": int(group.same.sum()), "share": group.same.mean(), "lo": lo, "hi": hi, "common_prefix": group.common.mean()})
+    return pd.DataFrame(rows).sort_values("k", ignore_index=True)
+
+
+def against_control(pairs: pd.DataFrame) -> float:
+    """Exact McNemar p-value: does MTP change more prompts than running the baseline again does?"""
+    control = pairs[pairs.k == 0].set_index(["workload", "prompt_id"]).same
+    arm = pairs[pairs.k > 0].set_index(["workload", "prompt_id"]).same.reindex(control.index)
+    return mcnemar(int((control & ~arm.astype(bool)).sum()), int((~control & arm.astype(bool)).sum()))
+
+
+def _common(a: str, b: str):
+    for x, y in zip(a, b, strict=False):
+        if x != y:
+            return
+        yield x

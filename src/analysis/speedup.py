@@ -1,0 +1,150 @@
+"""Speed and speedup from requests and cells. Pure: frames in, frames and sentences out.
+
+Speedup of an arm = geometric mean over prompts of (baseline seconds per token / arm's seconds per token), each mean
+over repeats, baseline and arm of the same launch number; the interval is over launches. Beside it stands the ratio of
+mean seconds, as the articles computed it.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from analysis.stats import NoiseFloor, geometric_mean, noise_floor, ratio_interval
+
+KEYS = ["variant", "arm", "k", "workload"]
+
+
+def runs(requests: pd.DataFrame) -> pd.DataFrame:
+    """Timing requests by arm, workload and repeat: means of seconds, tok/s, ch/s, characters, TTFT, TPOT.
+
+    Out: one row an arm, launch, workload and repeat; seconds [s], ttft [s], tpot [s/token], speeds [1/s].
+    """
+    timing = requests[requests.experiment == "timing"]
+    columns = ["seconds", "tok_s", "decode_tok_s", "chars_s", "chars", "ttft", "tpot", "completion_tokens", "repetition"]
+    return timing.groupby([*KEYS, "launch", "repeat"], as_index=False)[columns].mean()
+
+
+def by_workload(requests: pd.DataFrame) -> pd.DataFrame:
+    """Means of `runs` with the standard deviation of seconds over prompts and repeats. One row an arm and workload."""
+    timing = requests[requests.experiment == "timing"]
+    table = timing.groupby(KEYS, as_index=False).agg(
+        requests=("seconds", "size"),
+        seconds=("seconds", "mean"),
+        seconds_sd=("seconds", "std"),
+        tok_s=("tok_s", "mean"),
+        decode_tok_s=("decode_tok_s", "mean"),
+        chars_s=("chars_s", "mean"),
+        chars=("chars", "mean"),
+        ttft=("ttft", "mean"),
+        tpot=("tpot", "mean"),
+        repetition=("repetition", "mean"),
+    )
+    return table.sort_values(["variant", "k", "workload"], ignore_index=True)
+
+
+def by_prompt(requests: pd.DataFrame) -> pd.DataFrame:
+    """Paired ratios: one row an MTP arm, launch, workload and prompt with ``ratio`` = baseline / arm seconds per token."""
+    timing = requests[requests.experiment == "timing"]
+    value = timing.assign(value=timing.seconds / timing.completion_tokens)
+    value = value.groupby([*KEYS, "launch", "prompt_id"], as_index=False).value.mean()
+    base = value[value.k == 0]
+    pair = ["variant", "workload", "prompt_id"]
+    same = base.set_index([*pair, "launch"]).value
+    pooled = base.groupby(pair).value.mean()
+    arms = value[value.k > 0].copy()
+    own = same.reindex(pd.MultiIndex.from_frame(arms[[*pair, "launch"]])).to_numpy()
+    any_launch = pooled.reindex(pd.MultiIndex.from_frame(arms[pair])).to_numpy()
+    arms["ratio"] = pd.Series(own, index=arms.index).fillna(pd.Series(any_launch, index=arms.index)) / arms.value
+    return arms.dropna(subset="ratio").reset_index(drop=True)
+
+
+def paired(requests: pd.DataFrame) -> pd.DataFrame:
+    """Speedup of every MTP arm by workload.
+
+    Out: speedup, lo, hi (95 % over launches; NaN for one launch), launches, prompts, prompt_min, prompt_max (range over
+    prompts: a spread, not an interval), ratio_of_means (as published), seconds, baseline_seconds [s].
+    """
+    prompts = by_prompt(requests)
+    means = by_workload(requests).set_index(["variant", "arm", "workload"]).seconds
+    rows = []
+    for (variant, arm, k, workload), group in prompts.groupby(KEYS):
+        per_launch = group.groupby("launch").ratio.apply(geometric_mean)
+        lo, hi = ratio_interval(per_launch)
+        over_prompts = group.groupby("prompt_id").ratio.apply(geometric_mean)
+        base = next(v for key, v in means.items() if key[0] == variant and key[2] == workload and key[1].startswith("baseline"))
+        own = means[(variant, arm, workload)]
+        rows.append(
+            {
+                "variant": variant,
+                "arm": arm,
+                "k": k,
+                "workload": workload,
+                "speedup": geometric_mean(per_launch),
+                "lo": lo,
+                "hi": hi,
+                "launches": len(per_launch),
+                "prompts": len(over_prompts),
+                "prompt_min": over_prompts.min(),
+                "prompt_max": over_prompts.max(),
+                "ratio_of_means": base / own,
+                "seconds": own,
+                "baseline_seconds": base,
+            }
+        )
+    columns = [*KEYS, "speedup", "lo", "hi", "launches", "prompts", "prompt_min", "prompt_max", "ratio_of_means", "seconds", "baseline_seconds"]
+    return pd.DataFrame(rows, columns=columns).sort_values(["variant", "workload", "k"], ignore_index=True)
+
+
+def recommend(sweep: pd.DataFrame, floor: NoiseFloor) -> pd.DataFrame:
+    """The K to use by workload: the smallest whose speedup is within the noise floor of the best.
+
+    Out: workload, k (0 = baseline: no K is distinguishable from it), speedup, best_k, best_speedup, reason.
+    """
+    rows = []
+    for workload, group in sweep[sweep.variant == "main"].groupby("workload", sort=False):
+        best = group.loc[group.speedup.idxmax()]
+        factor = floor.factor if floor.known else 1.0
+        near = group[group.speedup * factor >= best.speedup]
+        chosen = near.loc[near.k.idxmin()]
+        if best.speedup <= factor:
+            k, value, reason = 0, 1.0, "no K is faster than the baseline beyond the noise floor"
+        elif chosen.k != best.k:
+            k, value, reason = int(chosen.k), chosen.speedup, f"within the noise floor of K = {int(best.k)}, with fewer drafts"
+        else:
+            k, value, reason = int(best.k), best.speedup, "fastest"
+        rows.append({"workload": workload, "k": k, "speedup": value, "best_k": int(best.k), "best_speedup": best.speedup, "reason": reason})
+    return pd.DataFrame(rows)
+
+
+def concurrency(cells: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFrame:
+    """Throughput by arm, workload and level of concurrency.
+
+    Out: aggregate [tok/s] = completion tokens / wall seconds of the cell; per_request [tok/s] mean and sd over requests;
+    scaling = aggregate / aggregate at the lowest level; over_baseline = aggregate / the baseline's at the same level.
+    """
+    level = ["variant", "arm", "k", "workload", "concurrency"]
+    part = cells[cells.experiment == "concurrency"]
+    table = part.groupby(level).agg(tokens=("completion_tokens", "sum"), wall=("wall_s", "sum"), requests=("requests", "sum"), preemptions=("preemptions", "sum"), cells=("cell_id", "size"))
+    table["aggregate"] = table.tokens / table.wall
+    own = requests[requests.experiment == "concurrency"].groupby(level)
+    table["per_request"] = own.tok_s.mean()
+    table["per_request_sd"] = own.tok_s.std()
+    table["ttft"] = own.ttft.mean()
+    table = table.reset_index()
+    lowest = table.loc[table.groupby(["arm", "workload"]).concurrency.idxmin()].set_index(["arm", "workload"]).aggregate
+    table["scaling"] = table.aggregate / lowest.reindex(pd.MultiIndex.from_frame(table[["arm", "workload"]])).to_numpy()
+    base = table[table.k == 0].set_index(["variant", "workload", "concurrency"]).aggregate
+    table["over_baseline"] = table.aggregate / base.reindex(pd.MultiIndex.from_frame(table[["variant", "workload", "concurrency"]])).to_numpy()
+    return table.drop(columns=["tokens", "wall"])
+
+
+def floor(requests: pd.DataFrame) -> NoiseFloor:
+    """The A/A noise floor of these requests; see `stats.noise_floor`."""
+    return noise_floor(requests)
+
+
+def verdict(row: pd.Series, floor: NoiseFloor) -> str:
+    """faster | slower | not distinguishable: against the noise floor, and against the interval where there is one."""
+    if floor.inside(row.speedup) or (row.lo == row.lo and row.lo <= 1 <= row.hi):
+        return "not distinguishable"
+    return "faster" if row.speedup > 1 else "slower"

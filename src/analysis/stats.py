@@ -1,0 +1,80 @@
+"""Intervals, the noise floor and exact tests. Pure: numbers and frames in, numbers out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from scipy import stats as sps
+
+
+def geometric_mean(ratios: Sequence[float]) -> float:
+    """exp of the mean logarithm; NaN for none."""
+    values = np.asarray(ratios, dtype=float)
+    return float(np.exp(np.log(values).mean())) if len(values) else float("nan")
+
+
+def ratio_interval(ratios: Sequence[float], level: float = 0.95) -> tuple[float, float]:
+    """Student t interval of a geometric mean of independent ratios (one a launch); NaN for fewer than two."""
+    logs = np.log(np.asarray(ratios, dtype=float))
+    if len(logs) < 2:
+        return float("nan"), float("nan")
+    half = sps.t.ppf(0.5 + level / 2, len(logs) - 1) * logs.std(ddof=1) / np.sqrt(len(logs))
+    return float(np.exp(logs.mean() - half)), float(np.exp(logs.mean() + half))
+
+
+def wilson(successes: int, trials: int, level: float = 0.95) -> tuple[float, float]:
+    """Wilson score interval of a share (Wilson 1927); NaN without trials."""
+    if trials == 0:
+        return float("nan"), float("nan")
+    z = sps.norm.ppf(0.5 + level / 2)
+    share = successes / trials
+    centre = (share + z * z / (2 * trials)) / (1 + z * z / trials)
+    half = z / (1 + z * z / trials) * np.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+    return float(max(0.0, centre - half)), float(min(1.0, centre + half))
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Two-sided exact McNemar p-value of paired outcomes: binomial test of the discordant pairs; 1 without any."""
+    discordant = only_first + only_second
+    return 1.0 if discordant == 0 else float(sps.binomtest(only_first, discordant, 0.5).pvalue)
+
+
+@dataclass(frozen=True)
+class NoiseFloor:
+    """How far a "speedup" of the baseline over itself goes: ``factor`` ≥ 1, NaN if there was nothing to compare."""
+
+    factor: float
+    between: str
+    pairs: int
+
+    @property
+    def known(self) -> bool:
+        return self.pairs > 0
+
+    def inside(self, ratio: float) -> bool:
+        """True where a ratio cannot be told from 1."""
+        return self.known and 1 / self.factor <= ratio <= self.factor
+
+
+def noise_floor(requests: pd.DataFrame) -> NoiseFloor:
+    """The A/A floor: the largest ratio of the baseline to itself over workloads and pairs of launches.
+
+    In: request frame with timing requests of the baseline. With one launch the pairs are repeats of it, which leaves
+    out what differs between launches; ``between`` says which.
+    """
+    base = requests[(requests.experiment == "timing") & (requests.k == 0) & (requests.variant == "main")]
+    launches = base.launch.nunique() >= 2
+    unit = "launch" if launches else "repeat"
+    per_token = base.assign(value=base.seconds / base.completion_tokens)
+    table = per_token.groupby(["workload", "prompt_id", unit]).value.mean().unstack(unit)
+    ratios = [
+        geometric_mean((group[a] / group[b]).dropna())
+        for a, b in combinations(table.columns, 2)
+        for _, group in table.groupby("workload")
+    ]
+    ratios = [max(r, 1 / r) for r in ratios if np.isfinite(r)]
+    return NoiseFloor(max(ratios, default=float("nan")), "launches" if launches else "repeats of one launch", len(ratios))
