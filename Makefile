@@ -26,7 +26,7 @@ test: setup ## every test (TESTS="-k name" narrows the first run)
 	$(py) -m pytest $(TESTS)
 	@# two plug-ins that both take over notebooks: their flags never meet in one run
 	if ls tests/golden/*.ipynb >/dev/null 2>&1; then \
-	  echo "== golden notebooks, nbval" && $(py) -m pytest --nbval -p no:notebook tests/golden/*.ipynb && \
+	  echo "== golden notebooks, nbval" && $(py) -m pytest --nbval -p no:nb_regression tests/golden/*.ipynb && \
 	  echo "== golden notebooks, pytest-notebook" && \
 	  $(py) -m pytest --nb-test-files -p no:nbval tests/golden/*.ipynb; \
 	fi
