@@ -20,7 +20,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -262,6 +262,7 @@ def _environment(flat_columns: bool) -> list[str]:
         "LD_LIBRARY_PATH": "/python/lib",
         "PYTHONPATH": ":".join(["/inside", *(inner for inner in _folders().values() if inner != "/python")]),
         "PYTHONHASHSEED": "0",
+        "PYTHONUNBUFFERED": "1",
         "MPLBACKEND": "Agg",
         "MPLCONFIGDIR": "/tmp/matplotlib",
         "OMP_NUM_THREADS": "1",
@@ -346,9 +347,14 @@ def _watch(process: subprocess.Popen, reader: int, start: float, limits: Limits)
         process.kill()
     traces.status = process.wait()
     traces.seconds = traces.seconds or time.monotonic() - start
-    traces.stdout, traces.stderr = (said[name].decode("utf-8", "replace") for name in ("stdout", "stderr"))
+    traces.stdout, traces.stderr = _printable(said["stdout"]), _printable(said["stderr"])
     traces.events = _events(said["events"][:RESULT])
     return traces
+
+
+def _printable(data: bytes) -> str:
+    """Text without the control characters that would steer a terminal."""
+    return "".join(sign for sign in data.decode("utf-8", "replace") if sign.isprintable() or sign in "\n\t")
 
 
 def _resident(pid: int) -> int:
@@ -356,11 +362,10 @@ def _resident(pid: int) -> int:
     import psutil
 
     total = 0
-    try:
+    with suppress(psutil.Error):
         for child in psutil.Process(pid).children(recursive=True):
-            total += child.memory_info().rss
-    except psutil.Error:  # one of them has just ended
-        pass
+            with suppress(psutil.Error):  # it has just ended
+                total += child.memory_info().rss
     return total
 
 
@@ -372,6 +377,6 @@ def _events(data: bytes) -> list[dict]:
             event = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        if isinstance(event, dict):
+        if isinstance(event, dict) and isinstance(event.get("event"), str):
             events.append(event)
     return events

@@ -20,6 +20,7 @@ RETURN_TOLERANCE = 1e-4
 """Absolute, as a fraction: programs may round to four places."""
 CLOSE_TOLERANCE = 0.51
 """In index points: programs may round to whole points."""
+MOST_ROWS = 2_000
 SMALLEST_CHART = 64
 """Pixels a side under which a picture is no chart."""
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -73,7 +74,7 @@ def judge(
     # A stop while our own search calls the program's functions is no fault of the program's run.
     ran = parsed and (said["ran"].get("status") == 0 if "ran" in said else status == 0 and not stopped)
     frame = said.get("frame", {})
-    columns = tuple(str(name) for name in _list(frame.get("columns")))
+    columns = tuple(_text(name) for name in _list(frame.get("columns"))[:40])
     result = _months(frame.get("records"))
     png = _png(said.get("chart", {}).get("png"))
     columns_ok = len(columns) == 3 and set(columns) == set(COLUMNS)
@@ -104,7 +105,7 @@ def judge(
         passed=not reason,
         seconds=seconds,
         reason=reason,
-        source=str(frame.get("source", ""))[:120],
+        source=_text(frame.get("source")),
         result=result,
         chart_png=png,
         stdout=stdout,
@@ -113,15 +114,15 @@ def judge(
 
 
 def _unparsed(event: dict, status: int, stopped: str, complete: bool) -> str:
-    words = str(event.get("error", "")) or stopped or f"the parser stopped with exit {status}"
+    words = _text(event.get("error")) or stopped or f"the parser stopped with exit {status}"
     return f"does not parse: {words}" + ("" if complete else " (the answer was cut off inside the code)")
 
 
 def _not_run(event: dict, status: int, stopped: str) -> str:
     if stopped:
         return f"stopped: {stopped}"
-    if event.get("error"):
-        return str(event["error"])
+    if _text(event.get("error")):
+        return _text(event["error"])
     signals = {152: "it used up its CPU seconds", 137: "it was killed", 139: "it crashed (segmentation fault)"}
     return signals.get(status, f"it ended with exit {status}")
 
@@ -130,16 +131,23 @@ def _list(value: object) -> list:
     return value if isinstance(value, list) else []
 
 
+def _text(value: object) -> str:
+    return value[:300] if isinstance(value, str) else ""
+
+
 def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300 else None
+    return (
+        float(value) if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300 else None
+    )
 
 
 def _months(records: object) -> tuple[Month, ...]:
     """Rows in order of time; none at all where one has not three fields."""
     rows = _list(records)
-    if not all(isinstance(row, list) and len(row) == 3 for row in rows):
+    if len(rows) > MOST_ROWS or not all(isinstance(row, list) and len(row) == 3 for row in rows):
         return ()
-    return tuple(sorted(((str(date), _number(close), _number(change)) for date, close, change in rows), key=lambda r: r[0]))
+    months = ((_text(date), _number(close), _number(change)) for date, close, change in rows)
+    return tuple(sorted(months, key=lambda month: month[0]))
 
 
 def _recorded(result: Sequence[Month], recorded: Sequence[float]) -> bool:

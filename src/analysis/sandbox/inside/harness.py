@@ -75,7 +75,6 @@ def main():
 def limit(spec):
     """Hard limits; without privileges nobody inside can raise them again."""
     for name, value in (
-        ("CPU", spec["cpu_s"]),
         ("AS", spec["memory_bytes"]),
         ("NPROC", spec["processes"]),
         ("FSIZE", spec["file_bytes"]),
@@ -83,6 +82,8 @@ def limit(spec):
         ("CORE", 0),
     ):
         resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
+    # The first limit names the reason (SIGXCPU); a program that ignores it meets the second.
+    resource.setrlimit(resource.RLIMIT_CPU, (spec["cpu_s"], spec["cpu_s"] + 1))
 
 
 def execute(code, namespace):
@@ -103,7 +104,7 @@ def execute(code, namespace):
 
 
 def in_words(error):
-    return f"{type(error).__name__}: {error}"[:300]
+    return f"{type(error).__name__}: {error}".rstrip(": ")[:300]
 
 
 def find_frame(namespace):
@@ -138,7 +139,10 @@ def arguments(function):
     """Guesses for the parameters without default; TypeError where there is none."""
     given = {}
     for parameter in inspect.signature(function).parameters.values():
-        if parameter.default is not parameter.empty or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        if parameter.default is not parameter.empty or parameter.kind in (
+            parameter.VAR_POSITIONAL,
+            parameter.VAR_KEYWORD,
+        ):
             continue
         guesses = [value for name, value in ARGUMENTS.items() if name.search(parameter.name)]
         if not guesses or parameter.kind is parameter.POSITIONAL_ONLY:
@@ -151,7 +155,8 @@ def as_columns(frame):
     """One level of column names; dates that stand in the index become the column ``date``."""
     if frame.columns.nlevels > 1:
         frame = frame.set_axis(frame.columns.get_level_values(0), axis=1)
-    if "date" not in frame.columns and str(frame.index.name).lower() == "date":
+    missing = set(COLUMNS) - set(frame.columns)
+    if missing == {"date"} and str(frame.index.name).lower() == "date":
         frame = frame.rename_axis(index="date").reset_index()
     return frame
 
