@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
@@ -74,11 +75,11 @@ _SYMBOLS = {
     "diamond": "D",
     "triangle-up": "^",
     "triangle-down": "v",
-    "pentagon": "p",
-    "hexagon": "h",
+    "cross": "P",
     "star": "*",
+    "pentagon": "p",
 }
-_PLACES = {0: (0, 0), 1: (2, 1), 2: (3, 2), 3: (4, 3), 4: (1, 4), 5: (5, 5), 6: (3, 6), 7: (4, 7), 8: (4, 5)}
+_PLACES = {0: (0, 0), 1: (2, 1), 2: (3, 2), 3: (4, 5), 4: (1, 4), 5: (5, 6), 6: (2, 7), 7: (4, 0), 8: (4, 3)}
 
 
 def arm_style(k: int, name: str = "") -> Style:
@@ -112,8 +113,9 @@ _AXIS = {
     "ticks": "outside",
     "tickcolor": GRID,
     "automargin": True,
-    "title": {"standoff": 12},
+    "title": {"standoff": 12, "font": {"size": 13}},
 }
+_WHISKERS = {"color": INK, "thickness": 1.4, "width": 5}
 PLOTLY_LAYOUT: dict[str, Any] = {
     "font": {"family": FONTS, "size": 13, "color": INK},
     "colorway": [_VERMILION, _BLUE, _GREEN, _PURPLE, _SKY, _ORANGE, _BASELINE],
@@ -128,12 +130,20 @@ PLOTLY_LAYOUT: dict[str, Any] = {
     "bargroupgap": 0.06,
     "hoverlabel": {"font": {"family": FONTS}},
 }
+PLOTLY_TEMPLATE: dict[str, Any] = {
+    "layout": PLOTLY_LAYOUT,
+    "data": {
+        "bar": [{"error_x": _WHISKERS, "error_y": _WHISKERS, "marker": {"line": {"width": 0}}}],
+        "scatter": [{"line": {"width": 2}, "marker": {"size": 8}}],
+    },
+}
 MATPLOTLIB: dict[str, Any] = {
     "svg.hashsalt": "analysis",  # the same drawing gets the same ids: the same bytes
     "svg.fonttype": "none",  # text stays text: small, sharp, searchable
     "font.family": "sans-serif",
     "font.size": 10,
     "figure.figsize": (7.2, 4.0),
+    "figure.constrained_layout.use": True,
     "figure.facecolor": "none",
     "savefig.facecolor": "none",
     "axes.facecolor": "none",
@@ -141,6 +151,7 @@ MATPLOTLIB: dict[str, Any] = {
     "axes.labelcolor": INK,
     "axes.titlecolor": INK,
     "axes.grid": True,
+    "axes.grid.axis": "y",
     "axes.axisbelow": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -171,6 +182,9 @@ def static_svg(drawing: matplotlib.figure.Figure, stamp: str) -> str:
     import matplotlib
     from matplotlib import pyplot
 
+    engine = drawing.get_layout_engine()
+    if hasattr(engine, "execute") and "rect" in engine.get():
+        engine.set(rect=(0, 0.04, 1, 0.96))  # the stamp has a line of its own
     drawing.text(0.995, 0.008, stamp, ha="right", va="bottom", size=7.5, color=INK)
     text = io.StringIO()
     with matplotlib.rc_context(MATPLOTLIB):
@@ -226,7 +240,8 @@ class Figure:
             raise ValueError(f"stamp is {self.stamp!r}; it must be one of {', '.join(STAMPS)}")
         if not (self.title.strip() and self.caption.strip() and self.alt.strip()):
             raise ValueError("a figure needs a title, a caption and an alt text")
-        live = go.Figure(self.live).update_layout(template={"layout": PLOTLY_LAYOUT})
+        live = go.Figure(self.live)
+        live.layout.template = go.layout.Template(PLOTLY_TEMPLATE)  # replaces plotly's own, which an update would keep
         self.live = stamp_live(live, self.stamp)
         if not isinstance(self.static, str):
             self.static = static_svg(self.static, self.stamp)
@@ -384,7 +399,7 @@ def cell_text(value: Any, spec: str | Callable[[Any], str] | None = None) -> str
         return str(spec(value))
     if spec is not None:
         return format(value, spec)
-    if isinstance(value, bool) or type(value).__name__ == "bool_":
+    if isinstance(value, (bool, np.bool_)):
         return "yes" if value else "no"
     if isinstance(value, numbers.Integral):
         return f"{int(value):,}"

@@ -109,6 +109,8 @@ def sort(notebook: NotebookNode, name: str) -> Chapter:
             continue
         chapter.provenance += [o for o in outputs if _meta(o, "provenance")]
         cell.outputs = [o for o in outputs if not _meta(o, "provenance")]
+        if chapter.cells and _continues(chapter.cells[-1], cell):
+            cell.source = f"{chapter.cells.pop().source.rstrip()}\n\n{cell.source.lstrip()}"
         chapter.cells.append(cell)
     chapter.title = chapter.title or rest.replace("_", " ").strip().capitalize() or stem
     return chapter
@@ -121,6 +123,12 @@ def terminal_text(text: str) -> str:
 
 def _meta(output: NotebookNode, key: str) -> object:
     return output.get("metadata", {}).get(key)
+
+
+def _continues(before: NotebookNode, cell: NotebookNode) -> bool:
+    """Code that shows nothing is folded together with the code after it."""
+    tags = [*before.metadata.get("tags", []), *cell.metadata.get("tags", [])]
+    return before.cell_type == "code" and not before.outputs and not {"parameters", "injected-parameters"} & set(tags)
 
 
 def _is_headline(output: NotebookNode) -> bool:

@@ -108,7 +108,7 @@ def markdown(text: str) -> str:
 def clean(text: str) -> str:
     """HTML without scripts, styles, frames, forms and remote pictures; tables scroll in a box; Python is coloured."""
     text = re.sub(r"<(script|style|iframe|object|noscript)\b.*?</\1\s*>", "", text, flags=re.DOTALL | re.IGNORECASE)
-    text = re.sub(r'<img(?![^>]*\balt=)', '<img alt="No description given"', _cleaner().clean(text))
+    text = re.sub(r"<img(?![^>]*\balt=)", '<img alt="No description given"', _cleaner().clean(text))
     text = re.sub(r"<table\b", '<div class="wide" tabindex="0" role="region" aria-label="Table"><table', text)
     return _PYTHON.sub(_coloured, text.replace("</table>", "</table></div>"))
 

@@ -149,16 +149,19 @@ def _headlines(fragments: Fragments, chapters: list[Chapter]) -> list[str]:
 
 
 def _provenance(fragments: Fragments, chapters: list[Chapter]) -> list[dict[str, object]]:
-    """Provenance of every chapter; what several chapters say alike is shown once, with all their names."""
+    """Provenance of every chapter; what several chapters say alike is shown once, under all their numbers."""
     records: dict[str, tuple[list[NotebookNode], list[str]]] = {}
     for chapter in chapters:
         if chapter.provenance:
             shown = [node.get("data") or node.get("text") or node.get("source") for node in chapter.provenance]
-            _, titles = records.setdefault(json.dumps(shown, sort_keys=True), (chapter.provenance, []))
-            titles.append(re.sub(r"[*`_]", "", chapter.title))
+            _, owners = records.setdefault(json.dumps(shown, sort_keys=True), (chapter.provenance, []))
+            owners.append(chapter.number or chapter.source)
     return [
-        {"titles": titles, "body": Markup(fragments.outputs(outputs, f"provenance-{at}", f"P{at}"))}
-        for at, (outputs, titles) in enumerate(records.values(), start=1)
+        {
+            "heading": f"Chapter{'s' * (len(owners) > 1)} {', '.join(owners)}",
+            "body": Markup(fragments.outputs(outputs, f"provenance-{at}", f"P{at}")),
+        }
+        for at, (outputs, owners) in enumerate(records.values(), start=1)
     ]
 
 

@@ -27,7 +27,8 @@ def inline_svg(text: str, prefix: str) -> str:
     body = re.sub(r'(?<=\sid=")(?=[^"]+")', f"{prefix}-", body)
     body = re.sub(r'(?<=href="#)(?=[^"]+")', f"{prefix}-", body)
     body = re.sub(r"(?<=url\(#)", f"{prefix}-", body)
-    body = re.sub(re.escape(INK), "currentColor", body, flags=re.IGNORECASE)
+    # Black is no arm's colour: matplotlib draws whiskers with it.
+    body = re.sub(rf"{INK}|#000000(?=[;\"])", "currentColor", body, flags=re.IGNORECASE)
     opening = body[: body.index(">") + 1]
     bare = re.sub(r'\s(?:width|height|version|xmlns(?::\w+)?)="[^"]*"', "", opening)
     bare = bare.replace("<svg", '<svg aria-hidden="true" focusable="false"', 1)

@@ -17,7 +17,7 @@ from analysis.show import MATPLOTLIB, Figure, Panel, Say, SideBySide, Table, arm
 matplotlib.use("Agg")
 WORKLOADS = ["ja_finance", "en_finance", "py_code"]
 SWEEP = [1, 2, 4, 8]
-CODE = '''import pandas as pd
+CODE = """import pandas as pd
 import yfinance as yf
 
 # Download one year of daily closes and compare month ends.
@@ -25,7 +25,7 @@ data = yf.download("^N225", period="1y")["Close"]
 monthly = data.resample("ME").last()
 table = pd.DataFrame({"close": monthly, "monthly_return": monthly.pct_change() * 100})
 print(table.round(2).to_string())
-'''
+"""
 
 
 def output_of(thing, count: int = 1) -> list:
@@ -62,7 +62,12 @@ def notebook(*parts):
 def speedup_bars(stamp: str = "miniature") -> Figure:
     random = np.random.default_rng(1)
     rows = [
-        {"workload": w, "k": k, "speedup": 0.9 + 0.2 * i + 0.12 * k - 0.011 * k * k + random.normal(0, 0.03), "half": 0.06}
+        {
+            "workload": w,
+            "k": k,
+            "speedup": 0.9 + 0.2 * i + 0.12 * k - 0.011 * k * k + random.normal(0, 0.03),
+            "half": 0.06,
+        }
         for i, w in enumerate(WORKLOADS)
         for k in SWEEP
     ]
@@ -96,10 +101,15 @@ def throughput_lines(stamp: str = "miniature") -> Figure:
         for k in (0, *SWEEP):
             style = arm_style(k)
             y = [40 * (1 + 0.1 * k) * c**0.8 / (1 + 0.01 * k * c) for c in levels]
-            rows += [{"arm": f"mtp-k{k}" if k else "baseline", "streams": c, "tok_s": v} for c, v in zip(levels, y, strict=True)]
+            rows += [
+                {"arm": f"mtp-k{k}" if k else "baseline", "streams": c, "tok_s": v}
+                for c, v in zip(levels, y, strict=True)
+            ]
             name = f"K = {k}" if k else "baseline"
             line = {"color": style.color, "dash": style.dash, "width": 2}
-            live.add_scatter(x=levels, y=y, name=name, mode="lines+markers", line=line, marker={"symbol": style.symbol, "size": 8})
+            live.add_scatter(
+                x=levels, y=y, name=name, mode="lines+markers", line=line, marker={"symbol": style.symbol, "size": 8}
+            )
             axes.plot(levels, y, color=style.color, linestyle=style.mpl_linestyle, marker=style.mpl_marker, label=name)
         live.update_xaxes(title="concurrent streams", type="log", tickvals=levels)
         live.update_yaxes(title="aggregate throughput [tok/s]")
@@ -145,15 +155,23 @@ def panels() -> SideBySide:
         picture = io.BytesIO()
         drawing.savefig(picture, format="png", dpi=80, metadata={"Software": None})
         pyplot.close(drawing)
-    good = Panel("baseline", CODE, "table and chart are right (0.9 s)", True, picture.getvalue(), "Bars of monthly returns")
-    bad = Panel("mtp-k4", CODE.replace("pct_change() * 100", "diff()"), "monthly_return is not the percentage change", False)
+    good = Panel(
+        "baseline", CODE, "table and chart are right (0.9 s)", True, picture.getvalue(), "Bars of monthly returns"
+    )
+    bad = Panel(
+        "mtp-k4", CODE.replace("pct_change() * 100", "diff()"), "monthly_return is not the percentage change", False
+    )
     return SideBySide([good, bad], "What each arm wrote for the same prompt and seed")
 
 
 def demo_notebooks() -> dict[str, nbformat.NotebookNode]:
     """File name → executed notebook."""
-    facts = Table(pd.DataFrame({"fact": ["vLLM", "commit"], "value": ["0.32.0", "4c4382e"]}), "Provenance", provenance=True)
-    setup = 'study = "miniature"        # name of the study under data/runs\nk_values = [1, 2, 4, 8]    # drafts per step'
+    facts = Table(
+        pd.DataFrame({"fact": ["vLLM", "commit"], "value": ["0.32.0", "4c4382e"]}), "Provenance", provenance=True
+    )
+    setup = (
+        'study = "miniature"        # name of the study under data/runs\nk_values = [1, 2, 4, 8]    # drafts per step'
+    )
     return {
         "00_setup.ipynb": notebook(
             "# What will be measured, and on what?\n\nThe machine, the versions and the plan.",
@@ -164,13 +182,13 @@ def demo_notebooks() -> dict[str, nbformat.NotebookNode]:
             ("s.provenance()", [facts], "provenance"),
         ),
         "03_k_sweep.ipynb": notebook(
-            "# How many tokens should the drafter propose?\n\nEvery draft costs a drafter pass; every rejected one is waste.",
+            "# How many tokens should the drafter propose?\n\nEvery draft costs a pass; a rejected one is waste.",
             ("from analysis import figures, open_study, speedup, tables", []),
             ("figures.speedup_by_k(sweep)", [speedup_bars()]),
             ("tables.k_sweep(sweep)", [wide_table()]),
-            ("s.say(speedup.best_k_sentence(sweep))", [Say("On `py_code` K = 4 is fastest: **1.71×** the baseline.", "headline")]),
-            ("s.say(speedup.warning(sweep))", [Say("One launch per arm: there is no interval over launches.", "warning")]),
-            "## Limits\n\nOne machine, one prompt set. `K` above 8 was not tried.\n\n- no batch effects\n- no long contexts",
+            ("s.say(sentence)", [Say("On `py_code` K = 4 is fastest: **1.71×** the baseline.", "headline")]),
+            ("s.say(warning)", [Say("One launch per arm: there is no interval over launches.", "warning")]),
+            "## Limits\n\nOne machine, one prompt set. `K` above 8 was not tried.\n\n- one batch\n- short contexts",
             ("s.provenance()", [facts], "provenance"),
         ),
         "04_concurrency.ipynb": notebook(
