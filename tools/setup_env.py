@@ -24,6 +24,7 @@ TORCH_INDEX = os.path.join(REQUIREMENTS, "torch-cpu-index.txt")
 STAMP = ".lock-sha"
 LOG = "setup.log"
 OLDEST, NEWEST = (3, 11), (3, 13)
+OLDEST_DRIVER = 580  # the locked torch is built for CUDA 13
 # lock -> (GiB to have free before the first install, oldest glibc that all its wheels run on)
 NEEDS = {
     "cpu-x86_64": (6, (2, 31)),
@@ -96,6 +97,16 @@ def gpu():
     return False, "nvidia-smi is there but lists no GPU"
 
 
+def driver_version():
+    """Major version of the loaded NVIDIA driver, or None."""
+    try:
+        with open("/proc/driver/nvidia/version", encoding="utf-8") as file:
+            found = re.search(r"\b(\d{3})\.\d+", file.read())
+    except OSError:
+        return None
+    return int(found.group(1)) if found else None
+
+
 def choose_lock(asked):
     """(lock, why) for this machine, or the one that was asked for."""
     if asked:
@@ -138,6 +149,11 @@ def check_machine(lock, venv):
                 "",
                 "free some space, or put the repository on a larger disk.",
             )
+    driver = driver_version()
+    if lock.startswith("cuda") and driver and driver < OLDEST_DRIVER:
+        say(
+            "warning: NVIDIA driver %d is older than %d, which CUDA 13 needs: update it first" % (driver, OLDEST_DRIVER)
+        )
     if lock == "cpu-aarch64":
         say("note: this lock was resolved for aarch64 but has not been run there")
     if lock == "cpu-x86_64":
@@ -154,6 +170,11 @@ def check_machine(lock, venv):
 
 def venv_python(venv):
     return os.path.join(venv, "bin", "python")
+
+
+def is_conda(venv):
+    """A conda environment is filled, never made, emptied or cleaned."""
+    return os.path.exists(os.path.join(venv, "conda-meta"))
 
 
 def site_packages(venv):
@@ -203,7 +224,7 @@ def is_current(venv, stamp, lock):
 def drop_torn_packages(venv):
     """Forget packages whose files a cut run left incomplete, so that pip installs them again."""
     site = site_packages(venv)
-    if not site:
+    if not site or is_conda(venv):  # conda's own packages are recorded differently
         return
     for name in os.listdir(site):
         folder = os.path.join(site, name)
@@ -229,7 +250,7 @@ def drop_torn_packages(venv):
 def make_venv(venv):
     """The empty environment; one whose Python or pip does not run is made anew."""
     python = venv_python(venv)
-    if os.path.exists(os.path.join(venv, "conda-meta")):
+    if is_conda(venv):
         return
     runs = (
         os.path.exists(python)
@@ -433,7 +454,7 @@ def main():
             return
         if stamp:
             os.remove(os.path.join(venv, STAMP))
-        if stamp.get("lock", lock) != lock and not os.path.exists(os.path.join(venv, "conda-meta")):
+        if stamp.get("lock", lock) != lock and not is_conda(venv):
             say("the environment was made from %s: making it anew" % stamp["lock"])
             shutil.rmtree(venv)
         began = time.monotonic()

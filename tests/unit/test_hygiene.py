@@ -21,8 +21,20 @@ SOURCE = ROOT / "src" / "analysis"
 ORDER = [
     *("errors", "places", "provenance", "progress", "vllm_mend", "params", "prompts", "shapes", "plan"),
     *("servers", "client", "counters", "preflight", "prefetch", "schema", "store", "campaign", "sandbox"),
-    *("stats", "acceptance", "speedup", "losslessness", "generated", "costmodel", "evidence"),
-    *("show", "drawing", "figures", "tables", "report", "study", "export", "miniature", "bench", "__main__"),
+    *("stats", "acceptance", "speedup", "losslessness", "costmodel", "evidence"),
+    *(
+        "show",
+        "generated",
+        "drawing",
+        "figures",
+        "tables",
+        "report",
+        "study",
+        "export",
+        "miniature",
+        "bench",
+        "__main__",
+    ),
 ]
 
 # What a module may touch besides memory. One that is not named touches nothing: arithmetic, frames in, frames out.
@@ -48,7 +60,19 @@ MAY_TOUCH = {
     "bench": {"files", "processes", "network", "clock"},
     "__main__": {"files", "processes", "clock"},
 }
-PURE = ["stats", "acceptance", "speedup", "losslessness", "costmodel", "show", "drawing", "figures", "tables", "schema"]
+PURE = [
+    "stats",
+    "acceptance",
+    "speedup",
+    "losslessness",
+    "costmodel",
+    "show",
+    "generated",
+    "drawing",
+    "figures",
+    "tables",
+    "schema",
+]
 
 IMPORTS = {
     "processes": {"subprocess", "multiprocessing", "pty", "signal"},

@@ -395,6 +395,24 @@ def test_a_package_left_torn_by_a_killed_run_is_installed_again(setup_env, tmp_p
     assert not (site / "~leftover").exists()
 
 
+def test_a_conda_environment_is_filled_and_nothing_of_it_is_removed(setup_env, monkeypatch, tmp_path):
+    site = made(tmp_path, {"torn": False})
+    (tmp_path / "conda-meta").mkdir()
+    monkeypatch.setattr(setup_env.subprocess, "run", lambda *_, **__: pytest.fail("made a venv"))
+    setup_env.drop_torn_packages(str(tmp_path))
+    setup_env.make_venv(str(tmp_path))
+    assert (site / "torn-1.0.dist-info").exists()
+
+
+def test_an_old_driver_is_warned_about_before_the_download(setup_env, monkeypatch, tmp_path, capsys):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(setup_env.shutil, "disk_usage", lambda path: usage(0, 0, 99 * 2**30))
+    monkeypatch.setattr(setup_env.os, "confstr", lambda name: "glibc 2.39")
+    monkeypatch.setattr(setup_env, "driver_version", lambda: 550)
+    setup_env.check_machine("cuda-x86_64", str(tmp_path))
+    assert "driver 550 is older than 580" in capsys.readouterr().out
+
+
 def test_a_stamp_holds_until_the_lock_the_folder_or_the_packages_change(setup_env, tmp_path):
     made(tmp_path, {"one": True, "two": True})
     (tmp_path / "bin").mkdir()
