@@ -74,6 +74,10 @@ class Store:
         self._append("cells.jsonl", [cell])
         self.__dict__.pop("_records", None)
 
+    def append_outcome(self, outcome: dict[str, Any]) -> None:
+        """Put the outcome of one generated program on disk; raises StoreError as `append` does."""
+        self._append("outcomes.jsonl", [outcome])
+
     # -- reading -------------------------------------------------------------------------------------------
 
     def study_record(self) -> dict[str, Any]:
@@ -91,6 +95,10 @@ class Store:
     def failures(self) -> list[dict[str, Any]]:
         """Records of cells that failed, oldest first."""
         return [r for r in self._records["cells"] if r["status"] != "ok"]
+
+    def outcomes(self) -> dict[tuple[str, int], dict[str, Any]]:
+        """Outcomes of generated programs by (cell_id, index of the request)."""
+        return {(r["cell_id"], r["index"]): r for r in self._lines("outcomes.jsonl")}
 
     def frames(self, cells: Iterable[Cell]) -> Frames:
         """Frames of exactly the given cells, as far as they have records; checked by their schemas."""
@@ -228,4 +236,4 @@ def _keys(cell: Cell, record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _counts(record: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in record.items() if key not in {"per_position", "requests"}} | {"requests": record["requests"]}
+    return {key: value for key, value in record.items() if key != "per_position"}

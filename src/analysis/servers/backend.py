@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -28,5 +29,5 @@ def sweep(launch_ids: set[str]) -> list[int]:
 
 def shown(command: list[str]) -> str:
     """A command as it is kept in records: without this machine's folders."""
-    text = " ".join(command)
+    text = shlex.join(command)
     return re.sub(r"\S*/bin/python[\d.]*", "python", text.replace(f"{ROOT}/", ""), count=1)

@@ -1,0 +1,137 @@
+"""Two drawings that every figure of the study is made of, each live (plotly) and as its static twin (seaborn).
+
+Pure: tidy frames in, (plotly figure, matplotlib figure) out. Series are told apart by colour and by marker or dash,
+intervals are whiskers, and panels share their axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import seaborn as sns
+from plotly.subplots import make_subplots
+
+from analysis.show import INK, MATPLOTLIB, Style, arm_style
+
+_WORKLOAD = {
+    "py_code": Style("#009E73", "solid", "circle", "o", "-"),
+    "en_finance": Style("#0072B2", "dash", "square", "s", "--"),
+    "ja_finance": Style("#D55E00", "dot", "diamond", "D", ":"),
+}
+_OTHERS = [Style("#CC79A7", "dashdot", "triangle-up", "^", "-."), Style("#E69F00", "longdash", "cross", "P", "--"), Style("#56B4E9", "solid", "star", "*", "-")]
+
+
+def workload_style(name: str) -> Style:
+    """Colour, dash and marker of a workload: the same in every figure."""
+    return _WORKLOAD.get(name) or _OTHERS[sum(name.encode()) % len(_OTHERS)]
+
+
+def style_of_arm(name: str) -> Style:
+    """Style of an arm by its name (``baseline``, ``mtp-k4``, ``mtp-k4@eager``)."""
+    base = name.split("@")[0]
+    k = int(base.removeprefix("mtp-k")) if base.startswith("mtp-k") else 0
+    return arm_style(k, name)
+
+
+@dataclass(frozen=True)
+class Axes:
+    """Titles with units, and marks: ``level`` is a line to compare with, ``band`` a grey zone around it."""
+
+    x: str
+    y: str
+    level: float | None = None
+    band: tuple[float, float] | None = None
+    log_x: bool = False
+    zero: bool = True
+    ticks: Sequence[float] | None = None
+
+
+def lines(frame: pd.DataFrame, x: str, y: str, series: str, axes: Axes, style: Callable[[str], Style], panel: str | None = None, lo: str | None = None, hi: str | None = None):
+    """A line with markers for each ``series``; one panel for each value of ``panel``. ``lo`` and ``hi`` are whiskers."""
+    return _draw(frame, x, y, series, axes, style, panel, lo, hi, bars=False)
+
+
+def bars(frame: pd.DataFrame, x: str, y: str, series: str, axes: Axes, style: Callable[[str], Style], panel: str | None = None, lo: str | None = None, hi: str | None = None):
+    """Grouped bars: a group for each ``x``, a bar for each ``series``; as `lines` otherwise."""
+    return _draw(frame, x, y, series, axes, style, panel, lo, hi, bars=True)
+
+
+def _draw(frame, x, y, series, axes, style, panel, lo, hi, *, bars):
+    names = list(dict.fromkeys(frame[series]))
+    panels = list(dict.fromkeys(frame[panel])) if panel else [""]
+    live = make_subplots(1, len(panels), shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=panels if panel else None)
+    with matplotlib.rc_context(MATPLOTLIB):
+        from matplotlib import pyplot
+
+        still, grid = pyplot.subplots(1, len(panels), sharey=True, squeeze=False, figsize=(7.2 if len(panels) == 1 else 8.4, 3.9), layout="constrained")
+        xs = list(dict.fromkeys(frame[x]))
+        for at, title in enumerate(panels):
+            axis = grid[0][at]
+            part = frame[frame[panel] == title] if panel else frame
+            _marks(live, axis, axes, at + 1)
+            for number, name in enumerate(names):
+                own = part[part[series] == name]
+                if len(own):
+                    _series(live, axis, own, name, style(name), x, y, lo, hi, bars, at + 1, number, len(names), xs)
+            if bars:
+                axis.set_xticks(range(len(xs)), xs, rotation=0 if len(xs) < 5 else 30)
+            elif axes.ticks is not None:
+                if axes.log_x:
+                    axis.set_xscale("log", base=2)
+                axis.set_xticks(list(axes.ticks), [f"{t:g}" for t in axes.ticks])
+                axis.minorticks_off()
+            axis.set_xlabel(axes.x)
+            axis.set_title(title, fontsize=10)
+            sns.despine(ax=axis)
+        grid[0][0].set_ylabel(axes.y)
+        if axes.zero:
+            grid[0][0].set_ylim(bottom=0)
+        handles, labels = grid[0][0].get_legend_handles_labels()
+        if len(names) > 1:
+            still.legend(handles, labels, ncols=min(5, len(names)), loc="outside upper left", fontsize=9)
+    live.update_xaxes(title_text=axes.x)
+    live.update_yaxes(title_text=axes.y, col=1)
+    if axes.zero:
+        live.update_yaxes(rangemode="tozero")
+    if bars:
+        live.update_layout(barmode="group")
+    elif axes.ticks is not None:
+        live.update_xaxes(tickvals=list(axes.ticks), ticktext=[f"{t:g}" for t in axes.ticks], type="log" if axes.log_x else "linear")
+    live.update_layout(showlegend=len(names) > 1, margin_t=72 if panel else 48)
+    if panel:
+        live.update_layout(legend_y=1.12)
+    return live, still
+
+
+def _series(live, axis, own, name, look, x, y, lo, hi, bars, column, number, count, xs) -> None:
+    has_interval = lo is not None and own[lo].notna().any()
+    whiskers = None
+    if has_interval:
+        whiskers = {"type": "data", "symmetric": False, "array": (own[hi] - own[y]).tolist(), "arrayminus": (own[y] - own[lo]).tolist()}
+    spread = np.vstack([own[y] - own[lo], own[hi] - own[y]]) if has_interval else None
+    if bars:
+        live.add_bar(x=own[x], y=own[y], name=name, legendgroup=name, showlegend=column == 1, marker_color=look.color, error_y=whiskers, row=1, col=column)
+        places = [xs.index(v) + (number - (count - 1) / 2) * 0.8 / count for v in own[x]]
+        axis.bar(places, own[y], 0.72 / count, color=look.color, label=name, yerr=spread, ecolor=INK, capsize=2)
+        return
+    live.add_scatter(
+        x=own[x], y=own[y], name=name, legendgroup=name, showlegend=column == 1, mode="lines+markers",
+        line={"color": look.color, "dash": look.dash}, marker={"symbol": look.symbol}, error_y=whiskers, row=1, col=column,
+    )  # fmt: skip
+    sns.lineplot(data=own, x=x, y=y, ax=axis, color=look.color, marker=look.mpl_marker, linestyle=look.mpl_linestyle, label=name, legend=False, errorbar=None, markeredgewidth=0)
+    if spread is not None:
+        axis.errorbar(own[x], own[y], yerr=spread, fmt="none", ecolor=look.color, capsize=2, lw=1)
+
+
+def _marks(live, axis, axes: Axes, column: int) -> None:
+    if axes.band is not None:
+        live.add_hrect(y0=axes.band[0], y1=axes.band[1], fillcolor=INK, opacity=0.18, line_width=0, row=1, col=column)
+        axis.axhspan(*axes.band, color=INK, alpha=0.18, lw=0)
+    if axes.level is not None:
+        live.add_hline(y=axes.level, line={"color": INK, "width": 1, "dash": "dash"}, row=1, col=column)
+        axis.axhline(axes.level, color=INK, lw=0.9, ls="--")

@@ -1,0 +1,182 @@
+"""The figures of chapters 01 to 07. Pure: tidy frames in, `Figure` out; titles are computed from the data."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from analysis import drawing
+from analysis.drawing import Axes
+from analysis.show import Figure
+from analysis.stats import NoiseFloor
+
+
+def speed(table: pd.DataFrame, stamp: str) -> Figure:
+    """Tokens per second by workload and arm. In: `speedup.by_workload`."""
+    live, still = drawing.bars(table, "workload", "tok_s", "arm", Axes("workload", "speed of one request [tok/s]"), drawing.style_of_arm)
+    fastest = table.loc[table.tok_s.idxmax()]
+    title = f"{fastest.arm} on {fastest.workload} is fastest: {fastest.tok_s:.1f} tok/s"
+    if table.arm.nunique() == 1:
+        title = f"Without a drafter every workload runs at {table.tok_s.min():.1f} to {table.tok_s.max():.1f} tok/s"
+    return Figure(
+        live, still, title,
+        "Completion tokens per second from sending to the last token, one stream, mean over prompts and repeats.",
+        "Grouped bars: " + "; ".join(f"{r.arm}, {r.workload}: {r.tok_s:.1f} tok/s" for r in table.itertuples()) + ".",
+        table[["arm", "workload", "requests", "seconds", "tok_s", "chars_s", "ttft", "tpot"]], stamp,
+    )  # fmt: skip
+
+
+def cold_start(launches: pd.DataFrame, stamp: str) -> Figure:
+    """Seconds from start to ready, and of the first request, by arm. In: launch frame."""
+    long = launches.melt(["arm", "launch"], ["ready_s", "first_request_s"], "phase", "seconds")
+    long["phase"] = long.phase.map({"ready_s": "start to ready", "first_request_s": "first request"})
+    long = long.groupby(["arm", "phase"], as_index=False, sort=False).seconds.mean()
+    styles = {"start to ready": drawing.style_of_arm("baseline"), "first request": drawing.style_of_arm("mtp-k4")}
+    live, still = drawing.bars(long, "arm", "seconds", "phase", Axes("arm", "seconds"), styles.__getitem__)
+    slowest = launches.loc[launches.ready_s.idxmax()]
+    return Figure(
+        live, still, f"A server needs up to {slowest.ready_s:.0f} s before it answers",
+        "Cold start, kept apart from every speed: seconds from the start of the process to the first healthy answer, and the first request.",
+        "Bars by arm: " + "; ".join(f"{r.arm} ready after {r.ready_s:.0f} s" for r in launches.itertuples()) + ".",
+        launches[["arm", "launch", "ready_s", "first_request_s"]], stamp,
+    )  # fmt: skip
+
+
+def speedup_by_workload(paired: pd.DataFrame, floor: NoiseFloor, stamp: str) -> Figure:
+    """Speedup of the MTP arms by workload with the noise floor. In: `speedup.paired`."""
+    lo, hi, whiskers = _whiskers(paired)
+    axes = Axes("workload", "speedup over baseline [×]", level=1.0, band=_band(floor))
+    live, still = drawing.bars(paired, "workload", "speedup", "arm", axes, drawing.style_of_arm, lo=lo, hi=hi)
+    best, worst = paired.loc[paired.speedup.idxmax()], paired.loc[paired.speedup.idxmin()]
+    return Figure(
+        live, still, f"{best.arm} gives {best.speedup:.2f}× on {best.workload} and {worst.speedup:.2f}× on {worst.workload}",
+        f"Geometric mean of paired per-prompt ratios of seconds per token. {whiskers} {_band_text(floor)}",
+        "Bars: " + "; ".join(f"{r.workload}, {r.arm}: {r.speedup:.2f}×" for r in paired.itertuples()) + ".",
+        paired.drop(columns="variant"), stamp, headline=True,
+    )  # fmt: skip
+
+
+def speedup_by_k(sweep: pd.DataFrame, floor: NoiseFloor, stamp: str) -> Figure:
+    """Speedup over K, one line a workload. In: `speedup.paired`."""
+    sweep = sweep[sweep.variant == "main"]
+    lo, hi, whiskers = _whiskers(sweep)
+    ks = sorted(sweep.k.unique())
+    axes = Axes("K (tokens drafted a step)", "speedup over baseline [×]", level=1.0, band=_band(floor), log_x=True, ticks=ks)
+    live, still = drawing.lines(sweep, "k", "speedup", "workload", axes, drawing.workload_style, lo=lo, hi=hi)
+    best = sweep.loc[sweep.groupby("workload").speedup.idxmax()].sort_values("speedup", ascending=False)
+    named = ", ".join(f"K = {r.k} for {r.workload}" for r in best.itertuples())
+    return Figure(
+        live, still, f"The fastest K depends on the work: {named}" if best.k.nunique() > 1 else f"K = {best.k.iloc[0]} is fastest for every workload",
+        f"Geometric mean of paired per-prompt ratios of seconds per token, one stream. {whiskers} {_band_text(floor)}",
+        "Lines over K: " + "; ".join(f"{w}: " + ", ".join(f"K={r.k} {r.speedup:.2f}×" for r in g.itertuples()) for w, g in sweep.groupby("workload")) + ".",
+        sweep.drop(columns="variant"), stamp, headline=True,
+    )  # fmt: skip
+
+
+def throughput(table: pd.DataFrame, stamp: str) -> Figure:
+    """Aggregate tok/s over concurrent streams, a panel a workload. In: `speedup.concurrency`."""
+    levels = sorted(table.concurrency.unique())
+    axes = Axes("concurrent streams", "aggregate [tok/s]", log_x=True, ticks=levels)
+    live, still = drawing.lines(table, "concurrency", "aggregate", "arm", axes, drawing.style_of_arm, panel="workload")
+    top = table.loc[table.aggregate.idxmax()]
+    return Figure(
+        live, still, f"The highest throughput is {top.aggregate:.0f} tok/s: {top.arm}, {top.workload}, {top.concurrency} streams",
+        "Completion tokens of all streams over the wall time of the cell. Each level is one cell a launch.",
+        "Lines over streams: " + "; ".join(f"{r.workload}, {r.arm}, {r.concurrency}: {r.aggregate:.0f} tok/s" for r in table.itertuples()) + ".",
+        table.drop(columns="variant"), stamp,
+    )  # fmt: skip
+
+
+def gain_under_load(table: pd.DataFrame, stamp: str) -> Figure:
+    """Aggregate of the MTP arm over the baseline's at the same load. In: `speedup.concurrency`."""
+    part = table[table.k > 0]
+    levels = sorted(part.concurrency.unique())
+    axes = Axes("concurrent streams", "aggregate over the baseline's [×]", level=1.0, log_x=True, ticks=levels)
+    live, still = drawing.lines(part, "concurrency", "over_baseline", "workload", axes, drawing.workload_style)
+    first, last = part[part.concurrency == levels[0]].over_baseline.mean(), part[part.concurrency == levels[-1]].over_baseline.mean()
+    trend = "shrinks" if last < first * 0.95 else "grows" if last > first * 1.05 else "stays"
+    return Figure(
+        live, still, f"The gain {trend} with load: {first:.2f}× at {levels[0]} stream{'s' * (levels[0] > 1)}, {last:.2f}× at {levels[-1]}",
+        "Aggregate tok/s of the MTP arm over the baseline's at the same number of streams; the title has the mean over workloads.",
+        "Lines over streams: " + "; ".join(f"{r.workload}, {r.concurrency}: {r.over_baseline:.2f}×" for r in part.itertuples()) + ".",
+        part[["arm", "workload", "concurrency", "aggregate", "over_baseline"]], stamp, headline=True,
+    )  # fmt: skip
+
+
+def acceptance_by_position(positions: pd.DataFrame, stamp: str, conditional: bool = False) -> Figure:
+    """p_i (or c_i) over positions, one line an arm, a panel a workload. In: `acceptance.by_position`."""
+    y, what = ("c", "conditional acceptance c_i") if conditional else ("p", "acceptance p_i")
+    part = positions[(positions.variant == "main") & positions[y].notna()]
+    axes = Axes("draft position i", what, ticks=sorted(part.position.unique()))
+    interval = {} if conditional else {"lo": "p_lo", "hi": "p_hi"}
+    live, still = drawing.lines(part, "position", y, "arm", axes, drawing.style_of_arm, panel="workload", **interval)
+    deepest = part[part.k == part.k.max()]
+    first, last = deepest[deepest.position == 0][y].mean(), deepest[deepest.position == deepest.position.max()][y].mean()
+    if conditional:
+        title = f"Given that all drafts before were right, the next is right {deepest[y].mean():.0%} of the time"
+        caption = "c_i = p_i / p_(i−1): a flat line is a geometric drafter, as the published counts show."
+    else:
+        title = f"Acceptance falls from {first:.0%} at position 0 to {last:.0%} at position {int(deepest.position.max())}"
+        caption = "p_i = accepted at position i over drafts, from the engine's counters. Whiskers: 95 % Wilson interval, drafts taken as independent."
+    return Figure(live, still, title, caption, f"Lines over positions by arm and workload. {title}.", part[["arm", "workload", "position", "drafts", "accepted", "p", "p_lo", "p_hi", "c"]], stamp)
+
+
+def acceptance_length(arms: pd.DataFrame, stamp: str) -> Figure:
+    """AL over K, one line a workload. In: `acceptance.by_arm`."""
+    part = arms[arms.variant == "main"]
+    axes = Axes("K (tokens drafted a step)", "acceptance length AL [tokens/step]", log_x=True, ticks=sorted(part.k.unique()))
+    live, still = drawing.lines(part, "k", "al", "workload", axes, drawing.workload_style)
+    top = part.loc[part.al.idxmax()]
+    return Figure(
+        live, still, f"A step yields up to {top.al:.2f} tokens: {top.workload} at K = {top.k}",
+        "AL = 1 + accepted / drafts, the bonus token counted, from the engine's counters over the timing cells.",
+        "Lines over K: " + "; ".join(f"{r.workload}, K={r.k}: {r.al:.2f}" for r in part.itertuples()) + ".",
+        part.drop(columns="variant"), stamp,
+    )  # fmt: skip
+
+
+def end_to_end(programs: pd.DataFrame, stamp: str) -> Figure:
+    """Mean seconds of generating and of executing a program, by arm. In: `generated.frame`."""
+    long = programs.melt(["arm", "k"], ["generate_s", "execute_s"], "phase", "seconds")
+    long["phase"] = long.phase.map({"generate_s": "generate", "execute_s": "execute"})
+    long = long.groupby(["arm", "k", "phase"], as_index=False).seconds.mean().sort_values(["k", "phase"], ascending=[True, False])
+    live, still = drawing.bars(long, "phase", "seconds", "arm", Axes("phase", "mean seconds a program"), drawing.style_of_arm)
+    means = programs.groupby("k")[["generate_s", "execute_s"]].mean()
+    total = means.sum(axis=1)
+    title = "Seconds to generate and to execute a program"
+    if 0 in total.index and len(total) > 1:
+        k = max(total.index)
+        title = f"Generating and executing a program is {total[0] / total[k]:.2f}× faster with MTP"
+    return Figure(
+        live, still, title,
+        "Natural stop, so that answers differ in length; executing includes importing pandas and matplotlib in a fresh sandbox.",
+        "Bars: " + "; ".join(f"{r.arm}, {r.phase}: {r.seconds:.2f} s" for r in long.itertuples()) + ".",
+        long.drop(columns="k"), stamp,
+    )  # fmt: skip
+
+
+def agreement(table: pd.DataFrame, stamp: str) -> Figure:
+    """Share of prompts with identical greedy text, the control first. In: `losslessness.agreement`."""
+    table = table.assign(arm=["baseline" if k == 0 else f"mtp-k{k}" for k in table.k])
+    live, still = drawing.bars(table, "comparison", "share", "arm", Axes("comparison", "share of prompts with identical text", level=0.8), drawing.style_of_arm, lo="lo", hi="hi")
+    return Figure(
+        live, still, "; ".join(f"{r.comparison}: {r.identical} of {r.prompts} texts identical" for r in table.itertuples()),
+        "Greedy texts at temperature 0. Whiskers: 95 % Wilson interval. The line is the bar of upstream's own test (0.8).",
+        "Bars: " + "; ".join(f"{r.comparison}: {r.share:.0%}" for r in table.itertuples()) + ".",
+        table.drop(columns=["k", "arm"]), stamp,
+    )  # fmt: skip
+
+
+def _whiskers(table: pd.DataFrame) -> tuple[str, str, str]:
+    if table.lo.notna().any():
+        return "lo", "hi", f"Whiskers: 95 % interval over {int(table.launches.max())} launches."
+    return "prompt_min", "prompt_max", "Whiskers: range over prompts. One launch gives no interval."
+
+
+def _band(floor: NoiseFloor) -> tuple[float, float] | None:
+    return (1 / floor.factor, floor.factor) if floor.known else None
+
+
+def _band_text(floor: NoiseFloor) -> str:
+    if not floor.known:
+        return "No noise floor: the baseline was measured once."
+    return f"Grey: the baseline against itself ({floor.between}), up to {floor.factor:.3f}×."

@@ -1,0 +1,58 @@
+"""The Python that the arms generated: requests and sandbox outcomes -> one tidy frame, comparisons, panels. Pure."""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from typing import Any
+
+import pandas as pd
+
+from analysis.show import Panel
+from analysis.stats import mcnemar, wilson
+
+CHECKS = ["parsed", "ran", "columns_ok", "rows_ok", "returns_ok", "chart_written", "passed"]
+
+
+def frame(requests: pd.DataFrame, outcomes: dict[tuple[str, int], dict[str, Any]]) -> pd.DataFrame:
+    """One row a program: arm, k, seed, code, generate_s [s], tokens, then the outcome's columns with execute_s [s].
+
+    ``outcomes`` are records by (cell_id, index) as `Session.execute` keeps them.
+    """
+    rows = []
+    code = requests[requests.experiment == "code"].rename(columns={"index": "at"}).sort_values(["k", "arm", "seed"])
+    for r in code.itertuples():
+        outcome = outcomes[(r.cell_id, r.at)]
+        rows.append({"arm": r.arm, "k": r.k, "prompt_id": r.prompt_id, "seed": r.seed, "generate_s": r.seconds, "tokens": r.completion_tokens, **{k: v for k, v in outcome.items() if k not in ("cell_id", "index")}})
+    return pd.DataFrame(rows)
+
+
+def rates(programs: pd.DataFrame) -> pd.DataFrame:
+    """Share of programs that pass each check, by arm, with Wilson interval of ``passed`` and mean seconds."""
+    rows = []
+    for (arm, k), group in programs.groupby(["arm", "k"]):
+        lo, hi = wilson(int(group.passed.sum()), len(group))
+        rows.append({"arm": arm, "k": k, "programs": len(group), **{c: group[c].mean() for c in CHECKS}, "passed_lo": lo, "passed_hi": hi, "generate_s": group.generate_s.mean(), "execute_s": group.execute_s.mean(), "total_s": (group.generate_s + group.execute_s).mean()})
+    return pd.DataFrame(rows).sort_values("k", ignore_index=True)
+
+
+def compare(programs: pd.DataFrame) -> tuple[float, float, float]:
+    """(end-to-end speedup, generate-only speedup, exact McNemar p of passing) of the MTP arm against the baseline.
+
+    Speedups are ratios of mean seconds, as published; programs are paired by seed for the test.
+    """
+    base, arm = programs[programs.k == 0].set_index("seed"), programs[programs.k > 0].set_index("seed")
+    total = (base.generate_s + base.execute_s).mean() / (arm.generate_s + arm.execute_s).mean()
+    both = base.join(arm, lsuffix="_base", rsuffix="_arm", how="inner")
+    first, second = both.passed_base.astype(bool), both.passed_arm.astype(bool)
+    return float(total), float(base.generate_s.mean() / arm.generate_s.mean()), mcnemar(int((first & ~second).sum()), int((~first & second).sum()))
+
+
+def panels(programs: pd.DataFrame) -> list[Panel]:
+    """One panel an arm: its first program that has a chart (else its first), with outcome and chart."""
+    found = []
+    for (arm, _k), group in programs.sort_values("k").groupby(["arm", "k"], sort=False):
+        charted = group[group.chart.fillna("").str.len() > 0]
+        r = (charted if len(charted) else group).iloc[0]
+        outcome = f"{int(r.rows)} rows, returns right; generated in {r.generate_s:.2f} s, executed in {r.execute_s:.2f} s" if r.passed else str(r.reason)
+        found.append(Panel(f"{arm}, seed {r.seed}", r.code or "", outcome, bool(r.passed), b64decode(r.chart) if r.chart else None, f"Bar chart of monthly returns drawn by the program of {arm}"))
+    return found

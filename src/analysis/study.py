@@ -1,0 +1,163 @@
+"""What a notebook holds: one study, opened, with the few verbs a chapter needs."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from base64 import b64encode
+from typing import Any
+
+import pandas as pd
+from IPython import get_ipython
+
+from analysis import campaign, generated, params, plan, provenance, sandbox, tables
+from analysis.errors import MissingCells, ParamsError, PreflightError
+from analysis.progress import Line
+from analysis.servers import backend, launch, preflight
+from analysis.show import Say, Table
+from analysis.store import Frames, Store
+
+
+def open_study(study: str, **chapter: Any) -> Session:
+    """Open a study by its name in papermill_params, validated, with a chapter's own parameters.
+
+    Parameters
+    ----------
+    study : str
+        Name of a file in papermill_params, without ``.yaml``.
+    **chapter
+        Parameters of the notebook; None leaves the value of the study file. What papermill injected counts too, so
+        ``papermill -f any.yaml`` defines the study even where the notebook does not name every key.
+
+    Raises
+    ------
+    ParamsError
+        Unknown or mistyped parameter (with the nearest right name), wrong type, unknown study.
+    """
+    given = _injected()
+    if wrong := params.stray(set(given)):
+        raise ParamsError("papermill was given a parameter that no study has.", why=" ".join(wrong), mend="Correct the name after -p, or the key in the file after -f.")
+    overrides = {**{k: v for k, v in given.items() if k != "study"}, **{k: v for k, v in chapter.items() if v is not None}}
+    complete = {"study", "title", "target", "drafter"} <= set(given)
+    return Session(params.validate({**overrides, "study": study}, "the injected parameters") if complete else params.load_study(study, **overrides))
+
+
+class Session:
+    """An opened study: its plan, its records, and what a chapter shows of them."""
+
+    def __init__(self, study: params.Study):
+        self.study = study
+        self.plan = plan.make(study)
+        self.store = Store(study.study, study.records)
+        self.stamp = study.stamp
+
+    def summary(self) -> Table:
+        """What was validated: the parameters that matter to a reader."""
+        s = self.study
+        rows = {
+            "study": f"{s.study}: {s.title}",
+            "stamp": s.stamp,
+            "target": s.target.model,
+            "drafter": s.drafter.model,
+            "arms": ", ".join(a.name for a in self.plan.arms),
+            "workloads": ", ".join(s.workloads),
+            "timing": f"{s.timing_tokens} tokens a request, {'natural stop' if s.natural_stop else 'fixed length'}, {s.repeats} repeats, temperature {s.temperature:g}",
+            "launches an arm": s.launches,
+            "records": f"data/{s.records}/{s.study}, measure {s.measure}",
+        }
+        return Table(pd.DataFrame(rows.items(), columns=["parameter", "value"]), "The study as validated")
+
+    def preflight(self) -> Table:
+        """The table of checks; `ensure` stops where one fails and something must be launched."""
+        return tables.checks(preflight.run(self.plan))
+
+    def commands(self) -> Table:
+        """The exact command of every arm."""
+        rows = [{"arm": a.name, "command": launch_line(a)} for a in self.plan.arms]
+        return Table(pd.DataFrame(rows), "Launch commands, as they will be run (ports are chosen at the start)")
+
+    def ensure(self, chapter: str) -> None:
+        """Make sure that the cells of a chapter exist; launches only what has no record. See `campaign.ensure`."""
+        wanted = self.plan.needed(chapter)
+        complete = self.store.complete()
+        if self.study.measure == "missing" and any(c.id not in complete for c in wanted):
+            self._stop_where_a_check_fails()
+        text = campaign.ensure(self.plan, wanted, self.store)
+        Line().show(text, final=True)
+
+    def frames(self, chapter: str) -> Frames:
+        """Tidy frames of the cells that a chapter reads."""
+        return self.store.frames(self.plan.needed(chapter))
+
+    def execute(self) -> pd.DataFrame:
+        """Run every generated program in the sandbox once, keep its outcome, return `generated.frame`.
+
+        Raises
+        ------
+        SandboxError
+            No namespace can be made here. MissingCells if measure is 'never' and an outcome is missing.
+        """
+        frames = self.frames("generated_python")
+        code = frames.requests[frames.requests.experiment == "code"]
+        known = self.store.outcomes()
+        todo = [r for r in code.itertuples(index=False) if (r.cell_id, r.index) not in known or known[(r.cell_id, r.index)]["text_hash"] != _text_hash(r.text)]
+        if todo and self.study.measure == "never":
+            raise MissingCells(f"{len(todo)} generated programs have no recorded outcome, and measure is 'never'.", mend="Set measure to 'missing' where bubblewrap works.")
+        line, charted = Line(), {r["arm"] for r in known.values() if r.get("chart")}
+        for done, r in enumerate(todo, 1):
+            line.show(f"executing generated program {done} of {len(todo)} ({r.arm})")
+            program = sandbox.extract(r.text)
+            outcome = sandbox.run(program)
+            chart = b64encode(outcome.chart_png).decode() if outcome.chart_png and r.arm not in charted else ""
+            charted |= {r.arm} if chart else set()
+            self.store.append_outcome(
+                {"cell_id": r.cell_id, "index": int(r.index), "arm": r.arm, "text_hash": _text_hash(r.text), "code": program.code if program else "", **outcome.row(), "rows_ok": outcome.rows_ok, "chart": chart}
+            )
+        line.show(f"{len(todo)} programs executed, {len(code) - len(todo)} outcomes were on record.", final=True)
+        return generated.frame(code, self.store.outcomes())
+
+    def say(self, text: str, kind: str = "reading") -> Say:
+        """A computed sentence: reading, warning or headline."""
+        return Say(text, kind)
+
+    def provenance(self) -> Table:
+        """What the records came from."""
+        record = self.store.study_record().get("provenance") or provenance.collect(self.study.hash)
+        flat = {k: (", ".join(f"{a} {b}" for a, b in v.items()) if isinstance(v, dict) else ", ".join(v) or "none" if isinstance(v, list) else v) for k, v in record.items()}
+        flat["models"] = f"{self.study.target.model} {self.study.target.fingerprint}; {self.study.drafter.model} {self.study.drafter.fingerprint}"
+        flat["stamp"] = self.stamp
+        return Table(pd.DataFrame(flat.items(), columns=["what", "value"]), "Provenance of the records", provenance=True)
+
+    def _stop_where_a_check_fails(self) -> None:
+        failed = [c for c in preflight.run(self.plan) if c.verdict == "fail"]
+        if failed:
+            raise PreflightError(
+                f"Preflight: {failed[0].name}: {failed[0].evidence}.",
+                why=f"{len(failed)} check{'s' * (len(failed) > 1)} failed, so nothing was launched.",
+                mend=failed[0].mend + (f" Then: {'; '.join(c.name for c in failed[1:4])}." if len(failed) > 1 else ""),
+            )
+
+
+def launch_line(arm: plan.Arm) -> str:
+    """The command that starts an arm, as one shell line without this machine's folders."""
+    command = launch.docker_command(arm) if arm.server.backend == "docker" else launch.process_command(arm, arm.server.port or 8000)
+    env = "" if arm.server.backend == "docker" else "".join(f"{k}={v} " for k, v in sorted(arm.server.env.items()))
+    return env + backend.shown(command)
+
+
+def _injected() -> dict[str, Any]:
+    """Names and values of papermill's injected cell, read from the kernel's history; empty outside papermill."""
+    shell = get_ipython()
+    found: dict[str, Any] = {}
+    for source in shell.user_ns.get("In", []) if shell else []:
+        if not source.lstrip().startswith("# Parameters\n"):
+            continue
+        for node in ast.parse(source).body:
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                found[node.targets[0].id] = ast.literal_eval(node.value)
+    return {k: v for k, v in found.items() if not k.startswith("papermill")}
+
+
+def _text_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
