@@ -80,6 +80,7 @@ def run_many(
 
     Seconds are only comparable between runs with the same number of workers; time with ``workers=1``.
     """
+    available()  # probed once, before the workers start
     outcomes: list[Outcome] = [Outcome()] * len(programs)
     with ThreadPoolExecutor(max_workers=workers) as pool:
         waiting = {pool.submit(run, program, **limits): at for at, program in enumerate(programs)}

@@ -1,4 +1,4 @@
-"""bubblewrap: command lines, what this machine allows, and one confined run. Code in, raw `Traces` out.
+"""bubblewrap at work: what this machine allows, and one confined run. Code in, raw `Traces` out.
 
 The confined process sees /usr, the interpreter (/python) and its packages (/packages) read-only, a private /tmp of
 limited size and nothing else of this machine: no network, no home, no environment, no process but its own.
@@ -16,8 +16,6 @@ import os
 import selectors
 import shutil
 import subprocess
-import sys
-import sysconfig
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -25,12 +23,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from analysis.errors import SandboxError
+from analysis.sandbox import walls
 from analysis.sandbox.record import AS_OF, RECORD
+from analysis.sandbox.walls import MIB, Door
 
 INSIDE = Path(__file__).parent / "inside"
-NOBODY = 65534
-MIB = 2**20
-TMP_BYTES = 128 * MIB
 TAIL = 4_000
 """Characters of standard output and error that are kept."""
 SPOKEN = 16 * MIB
@@ -64,14 +61,6 @@ class Availability:
     binary: str
     version: str
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Door:
-    """A way in that works here: the binary, and whether root becomes nobody first."""
-
-    binary: str
-    as_nobody: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +110,7 @@ def _probe() -> tuple[Availability, Warm | None]:
         for as_nobody in (True, False) if os.geteuid() == 0 else (False,):
             door = Door(binary, as_nobody)
             try:
-                version = _output(binary, "--version").split()[-1]
+                version = walls.output(binary, "--version").split()[-1]
                 traces = _confine(door, WARM_UP, Limits(seconds=120, cpu_s=120), warm_up=True)
             except (OSError, IndexError, subprocess.SubprocessError) as error:
                 reasons.append(f"{binary}: {error}")
@@ -145,15 +134,6 @@ def candidates() -> list[str]:
     except Exception:  # not installed, or no binary for this platform
         pass
     return [binary for binary in found if binary]
-
-
-def _output(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
-
-
-@functools.cache
-def _can(binary: str, option: str) -> bool:
-    return option in _output(binary, "--help")
 
 
 def _confine(
@@ -185,12 +165,12 @@ def _confine(
             "file_bytes": limits.file_mb * MIB,
             "warm_up": warm_up,
         }
-        command = [*_way_in(door), *_walls(door, handed), *_environment(flat_columns), "--"]
-        command += [_interpreter(), "-B", "/inside/harness.py", json.dumps(spec)]
+        variables = {"SANDBOX_AS_OF": AS_OF, "SANDBOX_FLAT_COLUMNS": str(int(flat_columns))}
+        program = ["-B", "/inside/harness.py", json.dumps(spec)]
         start = time.monotonic()
         try:
             process = subprocess.Popen(
-                command,
+                walls.command(door, handed, variables, program),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -206,98 +186,6 @@ def _confine(
             finally:
                 # With its process 1 the whole namespace goes, whatever the program has started.
                 process.kill()
-
-
-def _way_in(door: Door) -> list[str]:
-    """The command up to the inner bubblewrap's options."""
-    if not door.as_nobody:
-        return [door.binary]
-    way = [door.binary, "--die-with-parent", "--dev-bind", "/", "/", "--tmpfs", "/mnt"]
-    for outer, inner in _folders().items():
-        way += ["--ro-bind", outer, f"/mnt{inner}"]
-    ids = ["--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups"]
-    return [*way, "--", shutil.which("setpriv") or "/usr/bin/setpriv", *ids, _as_seen(door.binary, door)]
-
-
-def _as_seen(path: str, door: Door) -> str:
-    """A path of this machine, as the inner bubblewrap finds it."""
-    for outer, inner in _folders().items():
-        if door.as_nobody and Path(path).is_relative_to(outer):
-            return f"/mnt{inner}/{Path(path).relative_to(outer)}".removesuffix("/.")
-    return path
-
-
-def _walls(door: Door, handed: dict[str, int]) -> list[str]:
-    """All namespaces, the mounts, and nothing writable but /tmp and /dev/shm."""
-    walls = ["--unshare-all", "--unshare-user", "--die-with-parent", "--new-session", "--hostname", "sandbox"]
-    walls += ["--uid", "1000", "--gid", "1000", "--cap-drop", "ALL"]
-    if _can(door.binary, "--disable-userns"):
-        walls += ["--disable-userns"]
-    walls += ["--ro-bind", "/usr", "/usr"]
-    for name in ("bin", "lib", "lib64", "sbin"):
-        path = Path("/", name)
-        if path.is_symlink():
-            walls += ["--symlink", os.readlink(path), str(path)]
-        elif path.is_dir():
-            walls += ["--ro-bind", str(path), str(path)]
-    walls += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache", "--proc", "/proc", "--dev", "/dev"]
-    # The machine's own fonts are hidden: charts look alike everywhere and need no search.
-    if Path("/usr/share/fonts").is_dir():
-        walls += ["--tmpfs", "/usr/share/fonts", "--remount-ro", "/usr/share/fonts"]
-    for outer, inner in _folders().items():
-        walls += ["--ro-bind", _as_seen(outer, door), inner]
-    walls += ["--size", str(TMP_BYTES), "--tmpfs", "/tmp", "--dir", "/tmp/work", "--dir", "/tmp/home"]
-    walls += ["--size", str(TMP_BYTES), "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]
-    for path, descriptor in handed.items():
-        walls += ["--ro-bind-data", str(descriptor), path]
-    return [*walls, "--remount-ro", "/", "--chdir", "/tmp/work"]
-
-
-def _environment(flat_columns: bool) -> list[str]:
-    variables = {
-        "PATH": "/usr/bin:/bin",
-        "HOME": "/tmp/home",
-        "LANG": "C.UTF-8",
-        "TZ": "UTC",
-        "LD_LIBRARY_PATH": "/python/lib",
-        "PYTHONPATH": ":".join(["/inside", *(inner for inner in _folders().values() if inner != "/python")]),
-        "PYTHONHASHSEED": "0",
-        "PYTHONUNBUFFERED": "1",
-        "MPLBACKEND": "Agg",
-        "MPLCONFIGDIR": "/tmp/matplotlib",
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        "SANDBOX_AS_OF": AS_OF,
-        "SANDBOX_FLAT_COLUMNS": str(int(flat_columns)),
-    }
-    if "/python" in _folders().values():
-        variables["PYTHONHOME"] = "/python"
-    else:
-        del variables["LD_LIBRARY_PATH"]
-    arguments = ["--clearenv"]
-    for name, value in variables.items():
-        arguments += ["--setenv", name, value]
-    return arguments
-
-
-def _interpreter() -> str:
-    """The venv's interpreter as it is called inside."""
-    name = f"bin/python{sys.version_info.major}.{sys.version_info.minor}"
-    base = "/python" if "/python" in _folders().values() else sys.base_prefix
-    return f"{base}/{name}"
-
-
-@functools.cache
-def _folders() -> dict[str, str]:
-    """Folders of this machine -> where the sandbox shows them, under names that say nothing about this machine."""
-    folders = {}
-    if not Path(sys.base_prefix).resolve().is_relative_to("/usr"):
-        folders[str(Path(sys.base_prefix).resolve())] = "/python"
-    for kind in ("purelib", "platlib"):
-        path = Path(sysconfig.get_path(kind)).resolve()
-        if path.is_dir() and str(path) not in folders:
-            folders[str(path)] = "/packages" if "/packages" not in folders.values() else "/packages-more"
-    return folders
 
 
 @contextmanager

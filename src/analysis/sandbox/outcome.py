@@ -11,6 +11,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 COLUMNS = ("date", "close", "monthly_return")
@@ -136,9 +137,8 @@ def _text(value: object) -> str:
 
 
 def _number(value: object) -> float | None:
-    return (
-        float(value) if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300 else None
-    )
+    number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
+    return float(value) if number else None
 
 
 def _months(records: object) -> tuple[Month, ...]:
@@ -166,7 +166,7 @@ def _returns(result: Sequence[Month]) -> bool:
     if len(result) < 2:
         return False
     for scale in (1.0, 100.0):
-        for (_, before, _), (_, close, change) in zip(result, result[1:], strict=False):
+        for (_, before, _), (_, close, change) in pairwise(result):
             if not before or close is None or change is None:
                 return False
             if not abs(change / scale - (close / before - 1)) <= RETURN_TOLERANCE:

@@ -139,10 +139,7 @@ def arguments(function):
     """Guesses for the parameters without default; TypeError where there is none."""
     given = {}
     for parameter in inspect.signature(function).parameters.values():
-        if parameter.default is not parameter.empty or parameter.kind in (
-            parameter.VAR_POSITIONAL,
-            parameter.VAR_KEYWORD,
-        ):
+        if parameter.default is not parameter.empty or parameter.kind.name.startswith("VAR_"):
             continue
         guesses = [value for name, value in ARGUMENTS.items() if name.search(parameter.name)]
         if not guesses or parameter.kind is parameter.POSITIONAL_ONLY:
