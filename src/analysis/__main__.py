@@ -1,0 +1,164 @@
+"""The command line: ``python -m analysis <command>``. Every command prints one screen; errors name their mend."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from analysis.errors import MissingCells, StudyError
+from analysis.places import PARAMS, REPORTS, ROOT
+
+RENDERINGS = ("process", "docker", "kubernetes", "systemd")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; 0 = done, 1 = a user-reachable failure (one screen), 130 = Ctrl-C."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.run(arguments) or 0
+    except StudyError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped. Everything measured so far is kept: the same command goes on from there.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="analysis", description="Does Gemma 4's MTP drafter make this server faster, by how much, when, and is the output still right?")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    def add(name, run, text, *, study=True, default=None):
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(run=run)
+        if study:
+            command.add_argument("study", nargs="?" if default else None, default=default, help="name in papermill_params, or path of a YAML file" + (f" (default: {default})" if default else ""))
+        return command
+
+    add("study", _study, "measure what is missing, run every notebook, write the report", default="miniature").add_argument("--dry-run", action="store_true", help="say which notebooks would run, and stop")
+    add("list", _list, "the studies in papermill_params", study=False)
+    command = add("plan", _plan, "launches, cells, minutes and exact launch commands; starts nothing")
+    command.add_argument("--as", dest="form", choices=RENDERINGS, help="how to render the launches (default: the study's backend)")
+    command.add_argument("--arm", help="only this arm")
+    add("preflight", _preflight, "every check with its verdict and mend; exit 1 if one fails")
+    command = add("chapter", _chapter, "run one notebook by papermill with a study's parameters")
+    command.add_argument("notebook", type=Path)
+    command.add_argument("out", type=Path)
+    add("report", _report, "render reports/<study>/index.html from executed notebooks, or from records only")
+    command = add("export", _export, "tidy tables of a study's records as files")
+    command.add_argument("--format", choices=("csv", "parquet"), default="csv")
+    command.add_argument("--records", choices=("runs", "reference"), default="runs")
+    command.add_argument("--out", type=Path, help="folder (default: data/runs/<study>/export)")
+    return parser
+
+
+def _study(arguments) -> int:
+    from analysis.params import load_study
+
+    study = load_study(arguments.study)
+    path = Path(arguments.study)
+    file = path if path.suffix else PARAMS / f"{study.study}.yaml"
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(ROOT), "--cores", "1", "--resources", "gpu=1",
+               "--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime", "--config", f"params={file}", f"study={study.study}", "--quiet"]  # fmt: skip
+    command += ["progress", "rules", "host", "reason"] if arguments.dry_run else ["all"]
+    code = subprocess.run([*command, *(["--dry-run"] if arguments.dry_run else [])], cwd=ROOT, check=False).returncode
+    if code == 0 and not arguments.dry_run:
+        print(f"Report: {_shown(REPORTS / study.study / 'index.html')}")
+    return 1 if code else 0
+
+
+def _list(arguments) -> int:
+    from analysis.params import load_study
+
+    for file in sorted(PARAMS.glob("*.yaml")):
+        study = load_study(file)
+        print(f"{study.study:28} {study.stamp:20} {study.title}")
+    return 0
+
+
+def _plan(arguments) -> int:
+    from analysis import plan
+    from analysis.params import load_study
+    from analysis.servers import render
+
+    made = plan.make(load_study(arguments.study))
+    study = made.study
+    print(f"{study.study}: {study.title}\n")
+    print(f"{'launch':>6}  {'arm':28} {'K':>2} {'cells':>6} {'requests':>9} {'tokens at most':>15}")
+    for arm, number in made.launches():
+        cells = made.of(arm, number)
+        print(f"{number:>6}  {arm.name:28} {arm.k:>2} {len(cells):>6} {sum(len(c.requests) for c in cells):>9} {sum(c.tokens for c in cells):>15,}")
+    print(f"\n{len(made.launches())} launches, {len(made.cells)} cells, about {made.minutes():.0f} minutes. Nothing was started.\n")
+    arms = [a for a in made.arms if arguments.arm in (None, a.name)]
+    if not arms:
+        raise StudyError(f"There is no arm '{arguments.arm}'.", why=f"The study has {', '.join(a.name for a in made.arms)}.", mend="Name one of these.")
+    for arm in arms:
+        print(f"# {arm.name}\n{render.launch(arm, arguments.form or arm.server.backend)}\n")
+    return 0
+
+
+def _preflight(arguments) -> int:
+    from analysis import plan
+    from analysis.params import load_study
+    from analysis.servers import preflight
+
+    checks = preflight.run(plan.make(load_study(arguments.study)))
+    for check in checks:
+        print(f"{check.verdict.upper():5} {check.name}: {check.evidence}")
+        if check.mend:
+            print(f"      Mend: {check.mend}")
+    failed = sum(c.verdict == "fail" for c in checks)
+    print(f"\n{len(checks)} checks, {failed} failed, {sum(c.verdict == 'warn' for c in checks)} warnings.")
+    return 1 if failed else 0
+
+
+def _chapter(arguments) -> int:
+    from analysis import chapter
+
+    chapter.run(arguments.notebook, arguments.study, arguments.out)
+    return 0
+
+
+def _report(arguments) -> int:
+    from analysis import chapter, report
+    from analysis.params import load_study
+
+    study = load_study(arguments.study)
+    notebooks = chapter.executed(study.study)
+    if not notebooks:
+        raise StudyError(f"No notebook of the study {study.study} was executed yet.", mend=f"make study PARAMS=papermill_params/{study.study}.yaml")
+    out = report.render(notebooks, REPORTS / study.study / "index.html", title=study.title, stamp=study.stamp)
+    print(f"{_shown(out)} ({out.stat().st_size / 2**20:.1f} MB)")
+    return 0
+
+
+def _export(arguments) -> int:
+    from analysis import plan
+    from analysis.params import load_study
+    from analysis.store import Store
+
+    study = load_study(arguments.study)
+    store = Store(study.study, arguments.records)
+    frames = store.frames(plan.make(study).cells)
+    if frames.cells.empty:
+        raise MissingCells(f"The study {study.study} has no records in data/{arguments.records}.", mend="Measure it first, or give --records reference.")
+    folder = arguments.out or store.folder / "export"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("cells", "requests", "positions", "launches"):
+        frame, file = getattr(frames, name), folder / f"{name}.{arguments.format}"
+        frame.to_csv(file, index=False) if arguments.format == "csv" else frame.astype({c: str for c in frame.columns if frame[c].map(type).eq(tuple).any()}).to_parquet(file)
+        print(f"{_shown(file)}: {len(frame)} rows")
+    return 0
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else shlex.quote(str(path))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,108 @@
+"""Run one notebook of the study by papermill: validated first, progress shown, published only when it succeeded."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+
+import nbformat
+import yaml
+
+from analysis import params, plan
+from analysis.errors import StudyError
+from analysis.places import NOTEBOOKS, PARAMS, RECORDS, REPORTS
+from analysis.progress import VARIABLE, follow
+
+
+def run(notebook: Path, study_file: str | Path, out: Path) -> Path:
+    """Execute ``notebook`` with the parameters of a study file, write it to ``out``.
+
+    Raises
+    ------
+    StudyError
+        With the message of the cell that failed; the failed notebook is kept beside the records.
+    """
+    import papermill
+
+    study = params.load_study(study_file)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        part, line = Path(folder) / notebook.name, Path(folder) / "progress"
+        os.environ[VARIABLE] = str(line)
+        try:
+            with follow(line, notebook.stem), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                logging.getLogger("papermill").setLevel(logging.ERROR)
+                papermill.execute_notebook(
+                    str(notebook),
+                    str(part),
+                    parameters=_parameters(notebook, study, study_file),
+                    kernel_name="python3",
+                    progress_bar=False,
+                    start_timeout=180,
+                    execution_timeout=int(3600 + 5 * 60 * plan.make(study).minutes()),
+                    cwd=str(NOTEBOOKS.parent),
+                )
+        except papermill.exceptions.PapermillExecutionError as error:
+            kept = _keep_failed(part, study.study)
+            raise StudyError(*_told(error), details="" if error.ename.endswith("Error") and "Mend:" in error.evalue else f"The notebook as it failed: {kept}") from None
+        finally:
+            os.environ.pop(VARIABLE, None)
+        _publish(part, notebook, out)
+    return out
+
+
+def chapters() -> list[Path]:
+    """All notebooks of the study, in order."""
+    return sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+
+
+def executed(study: str) -> list[Path]:
+    """Executed notebooks of a study, in order."""
+    return sorted((REPORTS / study / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+
+
+def _parameters(notebook: Path, study: params.Study, study_file: str | Path) -> dict:
+    """Values of the study file for the names that the notebook declares; all of them for a file that lies elsewhere."""
+    import papermill
+
+    path = Path(study_file)
+    home = PARAMS / f"{study.study}.yaml"
+    raw = yaml.safe_load((path if path.suffix else home).read_text(encoding="utf-8"))
+    if home.is_file() and (not path.suffix or path.resolve() == home.resolve()):
+        declared = papermill.inspect_notebook(str(notebook))
+        raw = {key: value for key, value in raw.items() if key in declared}
+    return {**raw, "study": study.study}
+
+
+def _told(error) -> tuple[str, str, str]:
+    """The message of a failed cell: our own as it stands, another one with the cell that raised it."""
+    if "Mend:" in error.evalue or error.ename in {cls.__name__ for cls in StudyError.__subclasses__()}:
+        return error.evalue, "", ""
+    return f"Cell {error.exec_count} failed: {error.ename}: {error.evalue}", "This is a bug of the study, not of its set-up.", "Run the notebook in JupyterLab to see the traceback."
+
+
+def _keep_failed(part: Path, study: str) -> str:
+    folder = RECORDS["runs"] / study / "failed"
+    if part.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(part, folder / part.name)
+    return f"data/runs/{study}/failed/{part.name}"
+
+
+def _publish(part: Path, notebook: Path, out: Path) -> None:
+    """Write the executed notebook in one step, without paths of this machine and without times of cells."""
+    content = nbformat.read(part, as_version=4)
+    about = content.metadata.get("papermill", {})
+    content.metadata["papermill"] = {"input_path": f"notebooks/{notebook.name}", "parameters": about.get("parameters", {}), "version": about.get("version", "")}
+    for cell in content.cells:
+        cell.metadata.pop("papermill", None)
+        cell.metadata.pop("execution", None)
+        cell.metadata["tags"] = [t for t in cell.metadata.get("tags", []) if t]
+    fresh = out.with_suffix(".new")
+    nbformat.write(content, fresh)
+    os.replace(fresh, out)
