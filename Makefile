@@ -44,7 +44,7 @@ bench: setup ## the performance comparison
 lint: setup ## ruff over code and notebooks; notebooks must be stripped
 	$(py) -m ruff check .
 	$(py) -m ruff format --check .
-	git ls-files -z '*.ipynb' ':!tests/golden' ':!reports' | xargs -0 -r $(py) -m nbstripout --verify
+	git ls-files -z '*.ipynb' ':!tests/golden' ':!reports' | xargs -0 -r $(py) -m nbstripout --verify --keep-id
 
 lock: ## write requirements/*.txt anew from pyproject.toml (needs uv; UPGRADE=1 takes newest versions)
 	$(if $(wildcard $(py)),$(py),$(PYTHON)) tools/lock.py $(if $(UPGRADE),--upgrade)
