@@ -49,6 +49,19 @@ class Evidence:
         both = pd.concat([self.measurements, self.acceptance], ignore_index=True)
         return both.assign(concurrency=both["concurrency"].fillna(1).astype(int))
 
+    def rows(self, wanted: Mapping, single: bool = False) -> pd.DataFrame:
+        """Rows of `numbers()` that match every column: value. EvidenceError for none, or for several if `single`."""
+        frame = self.numbers()
+        for column, value in wanted.items():
+            frame = frame[(frame[column] == value).fillna(False)]
+        if frame.empty or (single and len(frame) > 1):
+            raise EvidenceError(
+                f"A published number is picked by {dict(wanted)}, which matches {len(frame)} rows.",
+                why="relations.yaml and claims.yaml name each printed number by columns of the tables.",
+                mend="Correct the selector.",
+            )
+        return frame
+
 
 def load(folder: Path = FOLDER) -> Evidence:
     """Read and check everything under `folder`. Raises EvidenceError with file, line and reason."""

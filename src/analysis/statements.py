@@ -133,16 +133,11 @@ def relations(evidence: Evidence) -> pd.DataFrame:
 
 
 def _pick(evidence: Evidence, wanted: Mapping) -> tuple[str, Interval]:
-    """The row that matches, as (printed, interval); `take`: mean of all matches, spread, or limit (a bound as a point)."""
-    frame = evidence.numbers()
-    for column, value in wanted.items():
-        if column != "take":
-            frame = frame[frame[column] == value]
+    """The row that matches, as (printed, interval). `take`: mean of all matches, spread, limit (a bound as a point)."""
     take = wanted.get("take", "")
-    if len(frame) == 0 or (len(frame) > 1 and take != "mean"):
-        raise EvidenceError(
-            "relations.yaml picks no single row.", why=f"{dict(wanted)} matches {len(frame)}.", mend="Correct it."
-        )
+    frame = evidence.rows(
+        {column: value for column, value in wanted.items() if column != "take"}, single=take != "mean"
+    )
     if take == "spread":
         return str(frame.iloc[0]["spread"]), (frame.iloc[0]["spread"],) * 2
     readings = ["exact"] * len(frame) if take == "limit" else frame["reading"]
