@@ -1,4 +1,4 @@
-"""Published speeds against what memory bandwidth allows: possible, above the bound unless text is degenerate, impossible.
+"""Published speeds against what bandwidth allows: possible, above the bound unless text is degenerate, impossible.
 
 Pure. The bound moves weights only and accepts every draft, so it favours the published number.
 """
@@ -25,19 +25,18 @@ def speeds(evidence: Evidence) -> pd.DataFrame:
     timed = rows[
         (rows["metric"] == "seconds") & (rows["source"] == "suzuki-shoten") & rows["sampling"].str.endswith("max=600")
     ]
-    timed = timed.assign(computed=True, tok_s=600 / timed["value"], table=timed["table"])
+    timed = timed.assign(computed=True, tok_s=600 / timed["value"])
     found = pd.concat([printed, timed[~timed["table"].isin(["headline", "2.3", "2.4-text", "2.6", "6"])]])
     found = found.assign(digits=found["printed"].str.len()).sort_values("digits", ascending=False, kind="stable")
-    keys = [*SETTING, "reading"]
+    found["sense"] = found["reading"].where(found["reading"].isin(["at-least", "up-to"]), "point")
     # seconds of two launches are two measurements; a speed repeated in prose is one
     found["launch"] = found["table"].where(found["computed"], "")
-    return found.drop_duplicates([*keys, "launch"]).sort_index()[
-        [*SETTING, "table", "tok_s", "reading", "confidence", "computed"]
-    ]
+    kept = found.drop_duplicates([*SETTING, "sense", "launch"]).sort_index()
+    return kept[[*SETTING, "table", "tok_s", "reading", "confidence", "computed"]]
 
 
 def check_speed(tok_s: float, independent: float, least: float) -> str:
-    """Verdict on a speed: `independent` and `least` are the bounds with every token on its own and on the same experts."""
+    """Verdict on a speed, by the bounds with every token on its own experts (`independent`) and on the same (`least`)."""
     return POSSIBLE if tok_s <= independent else DEGENERATE if tok_s <= least else IMPOSSIBLE
 
 
