@@ -92,7 +92,7 @@ def shell(command: list[str], env: dict[str, str] | None = None) -> str:
     words = [f"{k}={shlex.quote(v)}" for k, v in sorted((env or {}).items())] + [_quote(w) for w in command]
     lines: list[str] = []
     for word in words:
-        follows_option = bool(lines) and lines[-1].lstrip().startswith("--") and " " not in lines[-1].strip()
+        follows_option = bool(lines) and lines[-1].startswith("-") and " " not in lines[-1]
         if not lines or word.startswith("-") or (not follows_option and len(lines[-1]) + len(word) > 100):
             lines.append(word)
         else:
