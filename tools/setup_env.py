@@ -360,7 +360,7 @@ def install_torch(venv, pin, lock):
 
 
 def compile_packages(venv):
-    """Byte-compile on all cores: pip would do it on one, and half of the install would be waiting for that."""
+    """Byte-compile on all cores (pip uses one). Left to the first import, it would count into a launch's load time."""
     say("compiling the packages")
     command = [venv_python(venv), "-W", "ignore", "-m", "compileall", "-q", "-q", "-j", "0", site_packages(venv)]
     # some packages carry templates that are no valid Python: they stay uncompiled, as with pip
