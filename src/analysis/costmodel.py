@@ -1,0 +1,166 @@
+"""What a speculative step costs, what it must bring, and what tokens cost. Pure: frames and numbers in and out.
+
+Speedup at one stream S(K) = AL(K) / rho(K): AL tokens a step, a step costing rho baseline steps (Leviathan et al.
+2211.17192). rho is measured, never assumed: the time of a step is TPOT x (T - 1) / (T - 1 - accepted).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import brentq
+
+from analysis.acceptance import al_from_positions
+from analysis.stats import geometric_mean, ratio_interval
+
+KEYS = ["variant", "arm", "k", "workload"]
+
+
+def step_time(cells: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFrame:
+    """Seconds of one decode step, by arm, workload and launch, from timing cells (one stream).
+
+    In: cells with accepted [tokens] and drafts; requests with tpot [s/token] and completion_tokens. A request's first
+    token comes with its prompt, so T - 1 tokens are decoded in T - 1 - accepted steps.
+    Out: step_s [s], tpot [s/token], al [tokens/step] (1 + accepted/drafts; 1 at the baseline).
+    """
+    keys = [*KEYS, "launch"]
+    timing = requests[(requests.experiment == "timing") & (requests.completion_tokens > 1)]
+    decoded = timing.assign(tokens=timing.completion_tokens - 1)
+    decoded["decode_s"] = decoded.tpot * decoded.tokens
+    table = decoded.groupby(keys)[["tokens", "decode_s"]].sum()
+    counts = cells[cells.experiment == "timing"].groupby(keys)[["accepted", "drafts"]].sum()
+    table = table.join(counts)
+    table["step_s"] = table.decode_s / (table.tokens - table.accepted)
+    table["tpot"] = table.decode_s / table.tokens
+    table["al"] = 1 + (table.accepted / table.drafts.where(table.drafts > 0)).fillna(0)
+    return table.reset_index()[[*keys, "step_s", "tpot", "al"]]
+
+
+def step_cost(steps: pd.DataFrame) -> pd.DataFrame:
+    """rho(K) by workload: step time over the baseline's step time of the same launch. In: `step_time`.
+
+    Out: one row an MTP arm and workload: rho with lo, hi (95 % over launches, NaN for one), launches, al, break_even
+    (the AL at which the arm is as fast as the baseline: rho itself), predicted (al / rho), measured (ratio of TPOT).
+    """
+    base = steps[steps.k == 0].set_index(["variant", "workload", "launch"])
+    rows = []
+    for (variant, arm, k, workload), group in steps[steps.k > 0].groupby(KEYS):
+        at = base.reindex(pd.MultiIndex.from_frame(group[["variant", "workload", "launch"]]))
+        if at.step_s.isna().any():  # launches of unequal number: the baseline's mean stands in
+            own = base.loc[(variant, workload)].mean()
+            at = at.fillna(own)
+        ratios = group.step_s.to_numpy() / at.step_s.to_numpy()
+        lo, hi = ratio_interval(ratios)
+        rho, al = geometric_mean(ratios), float(group.al.mean())
+        rows.append(
+            dict(zip(KEYS, (variant, arm, k, workload), strict=True))
+            | {
+                "rho": rho,
+                "lo": lo,
+                "hi": hi,
+                "launches": len(group),
+                "al": al,
+                "break_even": rho,
+                "predicted": al / rho,
+            }
+            | {"measured": geometric_mean(at.tpot.to_numpy() / group.tpot.to_numpy())}
+        )
+    columns = [*KEYS, "rho", "lo", "hi", "launches", "al", "break_even", "predicted", "measured"]
+    return pd.DataFrame(rows, columns=columns).sort_values(["variant", "workload", "k"], ignore_index=True)
+
+
+def predict_sweep(costs: pd.DataFrame, positions: pd.DataFrame) -> pd.DataFrame:
+    """The whole K sweep from three launches: baseline, the smallest and the largest K.
+
+    rho(K) = a + b K through the two; AL(K) = 1 + the sum of p_i, i < K, at the largest K (drafting is autoregressive).
+    In: `step_cost`, and `acceptance.by_position` (columns workload, k, position, p). Out: workload, k, used (True for
+    the two K that were fitted), rho, rho_predicted, al, al_predicted, measured, predicted (speedup), error (relative).
+    """
+    rows = []
+    for (variant, workload), group in costs.groupby(["variant", "workload"]):
+        known = group.set_index("k").sort_index()
+        low, high = known.index.min(), known.index.max()
+        p = positions[(positions.variant == variant) & (positions.workload == workload) & (positions.k == high)]
+        p = p.sort_values("position").p.to_numpy()
+        a, b = line(low, known.rho[low], high, known.rho[high])
+        for k, row in known.iterrows():
+            rho, al = a + b * k, al_from_positions(p, int(k))
+            rows.append(
+                {"variant": variant, "workload": workload, "k": k, "used": k in (low, high), "rho": row.rho,
+                 "rho_predicted": rho, "al": row.al, "al_predicted": al, "measured": row.measured,
+                 "predicted": al / rho, "error": al / rho / row.measured - 1}
+            )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def line(x0: float, y0: float, x1: float, y1: float) -> tuple[float, float]:
+    """(a, b) of y = a + b x through two points; a flat line where they are one."""
+    slope = 0.0 if x0 == x1 else (y1 - y0) / (x1 - x0)
+    return y0 - slope * x0, slope
+
+
+def expected_al(alpha: float, k: int) -> float:
+    """AL at constant conditional acceptance alpha: (1 - alpha^(K+1)) / (1 - alpha) (Leviathan et al. 2211.17192)."""
+    return float(k + 1) if alpha >= 1 else (1 - alpha ** (k + 1)) / (1 - alpha)
+
+
+def alpha(p: Sequence[float]) -> float:
+    """The constant conditional acceptance that gives the same AL as unconditional p_0 .. p_{K-1}; in [0, 1]."""
+    accepted = float(np.sum(p))
+    if accepted <= 0 or accepted >= len(p):
+        return float(accepted > 0)
+    return float(brentq(lambda a: expected_al(a, len(p)) - 1 - accepted, 0.0, 1 - 1e-12))
+
+
+def geometric_fit(positions: pd.DataFrame, by: Sequence[str] = ("variant", "arm", "k", "workload")) -> pd.DataFrame:
+    """alpha, al and the worst |p_i - alpha^(i+1)| of each group. In: `acceptance.by_position`."""
+    rows = []
+    for key, group in positions.groupby(list(by)):
+        p = group.sort_values("position").p.to_numpy()
+        fit = alpha(p)
+        worst = float(np.abs(p - fit ** np.arange(1, len(p) + 1)).max())
+        rows.append(dict(zip(by, key, strict=True)) | {"alpha": fit, "al": 1 + float(p.sum()), "worst": worst})
+    return pd.DataFrame(rows)
+
+
+def best_k(al: Mapping[int, float], rho: Mapping[int, float]) -> int:
+    """The K of the largest AL / rho; 0 where none is above 1."""
+    gains = {k: al[k] / rho[k] for k in al if k in rho}
+    best = max(gains, key=gains.__getitem__, default=0)
+    return best if best and gains[best] > 1 else 0
+
+
+# ---------------------------------------------------------------------------------------------- money
+
+
+def cost_per_million(
+    tok_s: float, price: float, years: float, watts: float, kwh_price: float, utilisation: float = 1.0
+) -> float:
+    """Cost of one million generated tokens on an owned machine, in the currency of `price`.
+
+    Hardware written off evenly over `years`, busy for a share `utilisation` of the time at `tok_s` [tokens/s, all
+    streams], drawing `watts` while busy at `kwh_price` per kWh. Idle power and labour are left out.
+    """
+    busy_seconds = 1e6 / tok_s
+    hardware = price / (years * 365 * 86400 * utilisation) * busy_seconds
+    return hardware + watts / 1000 * busy_seconds / 3600 * kwh_price
+
+
+def break_even_tokens(
+    tok_s: float, price: float, years: float, watts: float, kwh_price: float, api_price: float
+) -> float:
+    """Tokens a day above which owning is cheaper than `api_price` per million; infinite if energy alone costs more.
+
+    Fixed cost a day / (API price - energy) per token. Speed enters only through energy a token; what speed really moves
+    is how many tokens a day the machine can serve: compare with `tokens_a_day`.
+    """
+    energy = watts / 1000 / 3600 / tok_s * kwh_price
+    margin = api_price / 1e6 - energy
+    return price / (years * 365) / margin if margin > 0 else float("inf")
+
+
+def tokens_a_day(tok_s: float, utilisation: float = 1.0) -> float:
+    """Tokens a machine generates in a day."""
+    return tok_s * 86400 * utilisation

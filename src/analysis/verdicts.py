@@ -1,0 +1,165 @@
+"""A study's frames -> one long summary of its numbers -> the verdict on every published claim. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from analysis import acceptance, costmodel, losslessness, shapes, speedup, stats
+from analysis.claims import REPRODUCED, SUMMARY, family, judge
+from analysis.evidence import Evidence
+
+_FORMATS = {"fp8": "fp8", "nvfp4": "nvfp4", "awq": "awq-int4", "gptq": "int4", "int4": "int4", "gguf": "gguf"}
+
+
+def context(study) -> dict:
+    """What a study measured on: name, stamp, machine, model shape, dense or MoE, quantisation. In: params.Study."""
+    name = study.target.model.lower()
+    target = shapes.shape_of(study.model_shape or "")
+    quantisation = next((fmt for key, fmt in _FORMATS.items() if key in name), "bf16")
+    moe = bool(target.experts) if target else "moe" in f"{study.study} {name}".lower()
+    return {
+        "study": study.study,
+        "stamp": study.stamp,
+        "hardware": study.hardware or "cpu",
+        "model": study.model_shape or study.target.model,
+        "architecture": "moe" if moe else "dense",
+        "quantisation": family(quantisation),
+    }
+
+
+def summarise(frames, about: dict, programs: pd.DataFrame | None = None) -> pd.DataFrame:
+    """All numbers of a study that claims can ask for, one row a number (columns `claims.SUMMARY`).
+
+    In: frames (cells, requests, positions, launches), context, and `generated.frame` of the programs if they were run.
+    Metrics: speedup [x], tok_s [tok/s], acceptance_rate, p (shares), acceptance_length, mean_accepted [tokens],
+    step_cost [baseline steps], aggregate_tok_s, per_request_tok_s [tok/s], scaling, gain_under_load [x], agreement,
+    programs_ok (shares), first_over_later [x].
+    """
+    cells, requests, positions = frames.cells, frames.requests, frames.positions
+    timing, at_timing = requests[requests.experiment == "timing"], cells[cells.experiment == "timing"]
+    parts = [
+        *_speed(timing),
+        *_acceptance(at_timing, positions[positions.experiment == "timing"]),
+        *_load(cells, requests),
+        *_greedy(requests),
+        *_cold(frames.launches, timing),
+    ]
+    costs = costmodel.step_cost(costmodel.step_time(cells, requests))
+    for (variant, k), group in costs.groupby(["variant", "k"]):
+        parts.append(_row("step_cost", stats.geometric_mean(group.rho), variant=variant, k=k))
+    parts += [
+        _row("step_cost", r.rho, r.lo, r.hi, variant=r.variant, k=r.k, workload=r.workload, n=r.launches)
+        for r in costs.itertuples()
+    ]
+    if programs is not None and len(programs):
+        for k, group in programs.groupby("k"):
+            share = stats.wilson(int(group.passed.sum()), len(group))
+            parts.append(_row("programs_ok", group.passed.mean(), *share, k=k, workload="py_code", n=len(group)))
+    return pd.DataFrame([{**about, **part} for part in parts], columns=SUMMARY)
+
+
+def verdicts(
+    evidence: Evidence, summaries: Iterable[pd.DataFrame], study: str, noise: stats.NoiseFloor | None = None
+) -> pd.DataFrame:
+    """The verdict table (`claims.judge`) for a study, with summaries of other studies beside it."""
+    floor = noise.factor - 1 if noise is not None and noise.known else None
+    return judge(evidence, pd.concat(list(summaries), ignore_index=True), study, floor)
+
+
+def sentence(table: pd.DataFrame) -> str:
+    """One sentence on the verdicts: how many claims, how many decided, which way."""
+    counts = table["verdict"].value_counts()
+    told = ", ".join(f"{counts[name]} {name}" for name in counts.index)
+    mine = table[(table["verdict"] == REPRODUCED) & (table["stamp"] == "miniature")]
+    note = f" {len(mine)} of the reproduced ones are shapes of the miniature: no evidence about Gemma 4." * (
+        len(mine) > 0
+    )
+    return f"Of {len(table)} published claims: {told}.{note}"
+
+
+# ---------------------------------------------------------------------------------------------- parts
+
+
+def _row(metric: str, value: float, lo: float = float("nan"), hi: float = float("nan"), **at) -> dict:
+    """One row of the summary; `at` names what departs from: main variant, K = 0, pooled, one stream, no position."""
+    place = {"variant": "main", "k": 0, "workload": "pooled", "concurrency": 1, "position": float("nan"), "n": 1, **at}
+    return {"metric": metric, "value": float(value), "lo": lo, "hi": hi, **place}
+
+
+def _speed(timing: pd.DataFrame) -> list[dict]:
+    """Speedup by workload (interval over launches) and pooled over workloads per launch; tok/s."""
+    prompts = speedup.by_prompt(timing)
+    rows = [
+        _row("speedup", r.speedup, r.lo, r.hi, variant=r.variant, k=r.k, workload=r.workload, n=r.launches)
+        for r in speedup.paired(timing).itertuples()
+    ]
+    for (variant, k), group in prompts.groupby(["variant", "k"]):
+        per_workload = group.groupby(["launch", "workload"]).ratio.apply(stats.geometric_mean)
+        launches = per_workload.groupby("launch").apply(stats.geometric_mean)
+        pooled = stats.geometric_mean(launches), *stats.ratio_interval(launches)
+        rows.append(_row("speedup", *pooled, variant=variant, k=k, n=len(launches)))
+    per_launch = timing.groupby(["variant", "k", "workload", "launch"])[["completion_tokens", "seconds"]].sum()
+    rate = (per_launch.completion_tokens / per_launch.seconds).rename("rate").reset_index()
+    pooled = timing.groupby(["variant", "k", "launch"])[["completion_tokens", "seconds"]].sum()
+    pooled = (pooled.completion_tokens / pooled.seconds).rename("rate").reset_index().assign(workload="pooled")
+    for (variant, k, workload), group in pd.concat([rate, pooled]).groupby(["variant", "k", "workload"]):
+        interval = stats.ratio_interval(group.rate)
+        value = stats.geometric_mean(group.rate)
+        rows.append(_row("tok_s", value, *interval, variant=variant, k=k, workload=workload, n=len(group)))
+    return rows
+
+
+def _acceptance(cells: pd.DataFrame, positions: pd.DataFrame) -> list[dict]:
+    """Acceptance by arm, pooled and by workload, with Wilson intervals."""
+    rows = []
+    for by, named in ((["variant", "k", "workload"], True), (["variant", "k"], False)):
+        for r in acceptance.by_arm(cells, by).itertuples():
+            at = {"variant": r.variant, "k": r.k, "workload": r.workload if named else "pooled", "n": r.drafts}
+            lo, hi = stats.wilson(int(r.accepted), int(r.draft_tokens))
+            scale = r.draft_tokens / r.drafts if r.drafts else float("nan")
+            rows.append(_row("acceptance_rate", r.ar, lo, hi, **at))
+            rows.append(_row("mean_accepted", r.al - 1, lo * scale, hi * scale, **at))
+            rows.append(_row("acceptance_length", r.al, 1 + lo * scale, 1 + hi * scale, **at))
+        for r in acceptance.by_position(positions, by).itertuples():
+            at = {"variant": r.variant, "k": r.k, "workload": r.workload if named else "pooled", "position": r.position}
+            rows.append(_row("p", r.p, r.p_lo, r.p_hi, n=r.drafts, **at))
+    return rows
+
+
+def _load(cells: pd.DataFrame, requests: pd.DataFrame) -> list[dict]:
+    """Throughput under load: sums over workloads, so that a level is one number."""
+    table = speedup.concurrency(cells, requests)
+    rows = []
+    for (variant, k, level), group in table.groupby(["variant", "k", "concurrency"]):
+        at = {"variant": variant, "k": k, "concurrency": level}
+        mean = stats.geometric_mean
+        rows.append(_row("aggregate_tok_s", mean(group.aggregate), **at))
+        rows.append(_row("per_request_tok_s", mean(group.per_request), **at))
+        rows.append(_row("scaling", mean(group.scaling), **at))
+        if k > 0 and group.over_baseline.notna().all():
+            rows.append(_row("gain_under_load", mean(group.over_baseline), **at))
+    return rows
+
+
+def _greedy(requests: pd.DataFrame) -> list[dict]:
+    pairs = losslessness.pairs(requests)
+    if pairs.empty:
+        return []
+    return [
+        _row("agreement", r.share, r.lo, r.hi, k=r.k, n=r.prompts) for r in losslessness.agreement(pairs).itertuples()
+    ]
+
+
+def _cold(launches: pd.DataFrame, timing: pd.DataFrame) -> list[dict]:
+    """First request of a launch over the median of its timing requests, per token where the launch record has it."""
+    if "first_request_s" not in launches or timing.empty:
+        return []
+    later = timing.groupby("launch_id").seconds.median()
+    ratio = (launches.set_index("launch_id").first_request_s / later).dropna()
+    return (
+        [_row("first_over_later", stats.geometric_mean(ratio), *stats.ratio_interval(ratio), n=len(ratio))]
+        if len(ratio)
+        else []
+    )
