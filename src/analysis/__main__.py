@@ -30,20 +30,32 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="analysis", description="Does Gemma 4's MTP drafter make this server faster, by how much, when, and is the output still right?")
+    parser = argparse.ArgumentParser(
+        prog="analysis",
+        description="Does Gemma 4's MTP drafter make this server faster, by how much, when, and is the output still right?",
+    )
     commands = parser.add_subparsers(required=True, metavar="command")
 
     def add(name, run, text, *, study=True, default=None):
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(run=run)
         if study:
-            command.add_argument("study", nargs="?" if default else None, default=default, help="name in papermill_params, or path of a YAML file" + (f" (default: {default})" if default else ""))
+            command.add_argument(
+                "study",
+                nargs="?" if default else None,
+                default=default,
+                help="name in papermill_params, or path of a YAML file" + (f" (default: {default})" if default else ""),
+            )
         return command
 
-    add("study", _study, "measure what is missing, run every notebook, write the report", default="miniature").add_argument("--dry-run", action="store_true", help="say which notebooks would run, and stop")
+    add(
+        "study", _study, "measure what is missing, run every notebook, write the report", default="miniature"
+    ).add_argument("--dry-run", action="store_true", help="say which notebooks would run, and stop")
     add("list", _list, "the studies in papermill_params", study=False)
     command = add("plan", _plan, "launches, cells, minutes and exact launch commands; starts nothing")
-    command.add_argument("--as", dest="form", choices=RENDERINGS, help="how to render the launches (default: the study's backend)")
+    command.add_argument(
+        "--as", dest="form", choices=RENDERINGS, help="how to render the launches (default: the study's backend)"
+    )
     command.add_argument("--arm", help="only this arm")
     add("preflight", _preflight, "every check with its verdict and mend; exit 1 if one fails")
     command = add("chapter", _chapter, "run one notebook by papermill with a study's parameters")
@@ -92,11 +104,19 @@ def _plan(arguments) -> int:
     print(f"{'launch':>6}  {'arm':28} {'K':>2} {'cells':>6} {'requests':>9} {'tokens at most':>15}")
     for arm, number in made.launches():
         cells = made.of(arm, number)
-        print(f"{number:>6}  {arm.name:28} {arm.k:>2} {len(cells):>6} {sum(len(c.requests) for c in cells):>9} {sum(c.tokens for c in cells):>15,}")
-    print(f"\n{len(made.launches())} launches, {len(made.cells)} cells, about {made.minutes():.0f} minutes. Nothing was started.\n")
+        print(
+            f"{number:>6}  {arm.name:28} {arm.k:>2} {len(cells):>6} {sum(len(c.requests) for c in cells):>9} {sum(c.tokens for c in cells):>15,}"
+        )
+    print(
+        f"\n{len(made.launches())} launches, {len(made.cells)} cells, about {made.minutes():.0f} minutes. Nothing was started.\n"
+    )
     arms = [a for a in made.arms if arguments.arm in (None, a.name)]
     if not arms:
-        raise StudyError(f"There is no arm '{arguments.arm}'.", why=f"The study has {', '.join(a.name for a in made.arms)}.", mend="Name one of these.")
+        raise StudyError(
+            f"There is no arm '{arguments.arm}'.",
+            why=f"The study has {', '.join(a.name for a in made.arms)}.",
+            mend="Name one of these.",
+        )
     for arm in arms:
         print(f"# {arm.name}\n{render.launch(arm, arguments.form or arm.server.backend)}\n")
     return 0
@@ -131,7 +151,10 @@ def _report(arguments) -> int:
     study = load_study(arguments.study)
     notebooks = chapter.executed(study.study)
     if not notebooks:
-        raise StudyError(f"No notebook of the study {study.study} was executed yet.", mend=f"make study PARAMS=papermill_params/{study.study}.yaml")
+        raise StudyError(
+            f"No notebook of the study {study.study} was executed yet.",
+            mend=f"make study PARAMS=papermill_params/{study.study}.yaml",
+        )
     out = report.render(notebooks, REPORTS / study.study / "index.html", title=study.title, stamp=study.stamp)
     print(f"{_shown(out)} ({out.stat().st_size / 2**20:.1f} MB)")
     return 0
@@ -146,12 +169,17 @@ def _export(arguments) -> int:
     store = Store(study.study, arguments.records)
     frames = store.frames(plan.make(study).cells)
     if frames.cells.empty:
-        raise MissingCells(f"The study {study.study} has no records in data/{arguments.records}.", mend="Measure it first, or give --records reference.")
+        raise MissingCells(
+            f"The study {study.study} has no records in data/{arguments.records}.",
+            mend="Measure it first, or give --records reference.",
+        )
     folder = arguments.out or store.folder / "export"
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("cells", "requests", "positions", "launches"):
         frame, file = getattr(frames, name), folder / f"{name}.{arguments.format}"
-        frame.to_csv(file, index=False) if arguments.format == "csv" else frame.astype({c: str for c in frame.columns if frame[c].map(type).eq(tuple).any()}).to_parquet(file)
+        frame.to_csv(file, index=False) if arguments.format == "csv" else frame.astype(
+            {c: str for c in frame.columns if frame[c].map(type).eq(tuple).any()}
+        ).to_parquet(file)
         print(f"{_shown(file)}: {len(frame)} rows")
     return 0
 

@@ -61,7 +61,9 @@ def ledger(cells: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFrame:
     keys = ["variant", "arm", "k", "workload"]
     table = cells.groupby(keys)[_COUNTS].sum()
     table["residual"] = table.completion_tokens - (table.requests + table.drafts + table.accepted)
-    per_request = own.groupby(keys).agg(undrafted=("undrafted", "sum"), cut=("cut", "sum"), known=("steps", lambda s: bool((s > 0).all())))
+    per_request = own.groupby(keys).agg(
+        undrafted=("undrafted", "sum"), cut=("cut", "sum"), known=("steps", lambda s: bool((s > 0).all()))
+    )
     table = table.join(per_request)
     table["unexplained"] = (table.residual - (table.undrafted - table.cut)).where(table.known)
     return table.drop(columns="known").reset_index()
@@ -75,8 +77,22 @@ def identities(cells: pd.DataFrame, positions: pd.DataFrame) -> pd.DataFrame:
     for r in sums.itertuples():
         at = p.loc[(r.arm, r.workload)]
         rows += [
-            (r.arm, r.workload, "Σ accepted per position = accepted", float(at.accepted), float(r.accepted), at.accepted == r.accepted),
+            (
+                r.arm,
+                r.workload,
+                "Σ accepted per position = accepted",
+                float(at.accepted),
+                float(r.accepted),
+                at.accepted == r.accepted,
+            ),
             (r.arm, r.workload, "AL = 1 + Σ p_i", r.al, 1 + at.sum_p, bool(np.isclose(r.al, 1 + at.sum_p, atol=1e-9))),
-            (r.arm, r.workload, "draft tokens ≤ K × drafts", float(r.draft_tokens), float(r.k * r.drafts), r.draft_tokens <= r.k * r.drafts),
+            (
+                r.arm,
+                r.workload,
+                "draft tokens ≤ K × drafts",
+                float(r.draft_tokens),
+                float(r.k * r.drafts),
+                r.draft_tokens <= r.k * r.drafts,
+            ),
         ]
     return pd.DataFrame(rows, columns=["arm", "workload", "identity", "left", "right", "holds"])

@@ -48,7 +48,11 @@ def ensure(plan: Plan, wanted: Sequence[Cell], store: Store) -> str:
         with store.lock():
             return _measure(plan, missing, store)
     except filelock.Timeout:
-        raise StoreError(f"Another process is measuring the study {plan.study.study}.", why="Two at once would disturb each other's times.", mend="Wait until it ends, or end it; then run again.") from None
+        raise StoreError(
+            f"Another process is measuring the study {plan.study.study}.",
+            why="Two at once would disturb each other's times.",
+            mend="Wait until it ends, or end it; then run again.",
+        ) from None
 
 
 def _missing(cells: Sequence[Cell], store: Store) -> list[Cell]:
@@ -58,7 +62,13 @@ def _missing(cells: Sequence[Cell], store: Store) -> list[Cell]:
 
 def _measure(plan: Plan, missing: list[Cell], store: Store) -> str:
     swept = backend.sweep(store.launch_ids())
-    store.write_study({"parameters": plan.study.model_dump(mode="json"), "stamp": plan.study.stamp, "provenance": provenance.collect(plan.study.hash)})
+    store.write_study(
+        {
+            "parameters": plan.study.model_dump(mode="json"),
+            "stamp": plan.study.stamp,
+            "provenance": provenance.collect(plan.study.hash),
+        }
+    )
     wanted = {(c.arm.id, c.launch) for c in missing}
     launches = [(arm, number) for arm, number in plan.launches() if (arm.id, number) in wanted]
     tracker = _Tracker(plan, launches, store)
@@ -72,7 +82,12 @@ def _measure(plan: Plan, missing: list[Cell], store: Store) -> str:
     text = tracker.done("measured") + (f" {len(swept)} processes left by an earlier run were ended." if swept else "")
     if failed:
         error = failed[0]
-        raise type(error)(f"{len(failed)} cells failed; the others are on record. The first: {error.what}", error.why, error.mend, error.details)
+        raise type(error)(
+            f"{len(failed)} cells failed; the others are on record. The first: {error.what}",
+            error.why,
+            error.mend,
+            error.details,
+        )
     return text
 
 
@@ -119,7 +134,17 @@ def _launch(plan: Plan, arm: Arm, number: int, store: Store, tracker: _Tracker) 
                 failed.append(error)
                 client = Client(server.url, plan.study.request_minutes * 60)
                 continue
-            store.append({"cell_id": cell.id, "launch_id": launch_id, "label": cell.label, "status": "ok", "reason": "", **record}, [_request(cell, launch_id, a) for a in answers])
+            store.append(
+                {
+                    "cell_id": cell.id,
+                    "launch_id": launch_id,
+                    "label": cell.label,
+                    "status": "ok",
+                    "reason": "",
+                    **record,
+                },
+                [_request(cell, launch_id, a) for a in answers],
+            )
             tracker.finished(cell, record["wall_s"])
     return failed
 
@@ -172,18 +197,32 @@ def _check(cell: Cell, delta: Counters, answers: list[Answer]) -> None:
     if delta.draft_tokens > cell.arm.k * delta.drafts:
         problems.append(f"{delta.draft_tokens} draft tokens from {delta.drafts} drafts of at most {cell.arm.k}")
     if cell.sampling.ignore_eos and any(a.completion_tokens != cell.sampling.max_tokens for a in answers):
-        problems.append(f"a request of fixed length gave {min(a.completion_tokens for a in answers)} of {cell.sampling.max_tokens} tokens")
+        problems.append(
+            f"a request of fixed length gave {min(a.completion_tokens for a in answers)} of {cell.sampling.max_tokens} tokens"
+        )
     if cell.arm.server.prefix_caching is False and delta.prefix_hits:
         problems.append(f"the prefix cache is off and served {delta.prefix_hits} tokens")
     if problems:
-        raise CountersError(f"The token ledger of {cell.label} does not add up.", why="; ".join(problems) + ".", mend="Keep the server to the study alone, and run again.")
+        raise CountersError(
+            f"The token ledger of {cell.label} does not add up.",
+            why="; ".join(problems) + ".",
+            mend="Keep the server to the study alone, and run again.",
+        )
 
 
 def _fail_closed(arm: Arm, server) -> None:
     if arm.k and server.facts.method not in (None, "mtp") and arm.speculative.get("method", "mtp") == "mtp":
-        raise PreflightError(f"The server of arm {arm.name} speculates by '{server.facts.method}', not by MTP.", why="The engine did not recognise the drafter as Gemma 4's.", mend="Check drafter.model, and use vLLM 0.21.0 or later.")
+        raise PreflightError(
+            f"The server of arm {arm.name} speculates by '{server.facts.method}', not by MTP.",
+            why="The engine did not recognise the drafter as Gemma 4's.",
+            mend="Check drafter.model, and use vLLM 0.21.0 or later.",
+        )
     if arm.k and server.facts.method is None and server.log is not None:
-        raise PreflightError(f"The log of arm {arm.name} does not say method='mtp'.", why="Speculation is not on.", mend="Look at the launch's server.log.")
+        raise PreflightError(
+            f"The log of arm {arm.name} does not say method='mtp'.",
+            why="Speculation is not on.",
+            mend="Look at the launch's server.log.",
+        )
 
 
 def _warm_up(plan: Plan, arm: Arm, todo: list[Cell], client: Client, server, tracker: _Tracker) -> float:
@@ -198,7 +237,10 @@ def _warm_up(plan: Plan, arm: Arm, todo: list[Cell], client: Client, server, tra
     for level in sorted({c.concurrency for c in todo}):
         for _ in range(plan.study.warmup):
             tracker.stage(f"warm-up at {level} stream{'s' * (level > 1)}")
-            streams = tuple(Request(r.prompt_id, r.text, 7 + i, i) for i, r in zip(range(level), _cycle(probe.requests), strict=False))
+            streams = tuple(
+                Request(r.prompt_id, r.text, 7 + i, i)
+                for i, r in zip(range(level), _cycle(probe.requests), strict=False)
+            )
             client.send(replace(probe, requests=streams))
     delta = difference(before, snapshot(server.url, arm.k))
     if arm.k and delta.draft_tokens >= 20 and delta.accepted < LEAST_ACCEPTANCE * delta.draft_tokens:
@@ -223,7 +265,14 @@ def _request(cell: Cell, launch_id: str, answer: Answer) -> dict:
 
 
 def _failure(cell: Cell, launch_id: str, error: StudyError) -> dict:
-    return {"cell_id": cell.id, "launch_id": launch_id, "label": cell.label, "status": "failed", "reason": f"{error.what} {error.why}".strip(), "started": round(time.time(), 3)}
+    return {
+        "cell_id": cell.id,
+        "launch_id": launch_id,
+        "label": cell.label,
+        "status": "failed",
+        "reason": f"{error.what} {error.why}".strip(),
+        "started": round(time.time(), 3),
+    }
 
 
 class _Tracker:
@@ -274,5 +323,3 @@ class _Tracker:
             f"{self._where} · cell {self._measured + 1} of {len(self._todo)} ({cell.experiment}, {cell.workload}, {cell.concurrency} stream{'s' * (cell.concurrency > 1)})"
             f" · request {self._answers} of {len(cell.requests)} · about {left:.0f} min left"
         )
-
-

@@ -49,7 +49,12 @@ def run(notebook: Path, study_file: str | Path, out: Path) -> Path:
                 )
         except papermill.exceptions.PapermillExecutionError as error:
             kept = _keep_failed(part, study.study)
-            raise StudyError(*_told(error), details="" if error.ename.endswith("Error") and "Mend:" in error.evalue else f"The notebook as it failed: {kept}") from None
+            raise StudyError(
+                *_told(error),
+                details=""
+                if error.ename.endswith("Error") and "Mend:" in error.evalue
+                else f"The notebook as it failed: {kept}",
+            ) from None
         finally:
             os.environ.pop(VARIABLE, None)
         _publish(part, notebook, out)
@@ -83,7 +88,11 @@ def _told(error) -> tuple[str, str, str]:
     """The message of a failed cell: our own as it stands, another one with the cell that raised it."""
     if "Mend:" in error.evalue or error.ename in {cls.__name__ for cls in StudyError.__subclasses__()}:
         return error.evalue, "", ""
-    return f"Cell {error.exec_count} failed: {error.ename}: {error.evalue}", "This is a bug of the study, not of its set-up.", "Run the notebook in JupyterLab to see the traceback."
+    return (
+        f"Cell {error.exec_count} failed: {error.ename}: {error.evalue}",
+        "This is a bug of the study, not of its set-up.",
+        "Run the notebook in JupyterLab to see the traceback.",
+    )
 
 
 def _keep_failed(part: Path, study: str) -> str:
@@ -98,7 +107,11 @@ def _publish(part: Path, notebook: Path, out: Path) -> None:
     """Write the executed notebook in one step, without paths of this machine and without times of cells."""
     content = nbformat.read(part, as_version=4)
     about = content.metadata.get("papermill", {})
-    content.metadata["papermill"] = {"input_path": f"notebooks/{notebook.name}", "parameters": about.get("parameters", {}), "version": about.get("version", "")}
+    content.metadata["papermill"] = {
+        "input_path": f"notebooks/{notebook.name}",
+        "parameters": about.get("parameters", {}),
+        "version": about.get("version", ""),
+    }
     for cell in content.cells:
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)

@@ -52,7 +52,9 @@ class Client:
     """
 
     def __init__(self, url: str, timeout_s: float = 900.0):
-        http = httpx.Client(timeout=httpx.Timeout(timeout_s, connect=10), trust_env=False, limits=httpx.Limits(max_connections=None))
+        http = httpx.Client(
+            timeout=httpx.Timeout(timeout_s, connect=10), trust_env=False, limits=httpx.Limits(max_connections=None)
+        )
         self._api = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, http_client=http)
         self._url = url
         self.model = self._served_model()
@@ -101,7 +103,9 @@ class Client:
             "temperature": cell.sampling.temperature,
             "top_p": cell.sampling.top_p,
             "seed": request.seed,
-            "extra_body": {"ignore_eos": True, "min_tokens": cell.sampling.max_tokens} if cell.sampling.ignore_eos else {},
+            "extra_body": {"ignore_eos": True, "min_tokens": cell.sampling.max_tokens}
+            if cell.sampling.ignore_eos
+            else {},
         }
         sent = time.perf_counter()
         begin = sent if begin is None else begin
@@ -112,13 +116,30 @@ class Client:
                 stream = self._api.chat.completions.create(messages=[{"role": "user", "content": request.text}], **body)
             return self._read(stream, request, index, sent, begin)
         except openai.APIStatusError as error:
-            raise ClientError(f"The server refused a request (HTTP {error.status_code}).", why=_reason(error), mend=_mend(error), details=str(error.body)[:600]) from None
+            raise ClientError(
+                f"The server refused a request (HTTP {error.status_code}).",
+                why=_reason(error),
+                mend=_mend(error),
+                details=str(error.body)[:600],
+            ) from None
         except openai.APITimeoutError:
-            raise ClientError("A request got no complete answer within its time limit.", why="The server is stuck, or slower than expected.", mend="Raise request_minutes, or look at the server's log.") from None
+            raise ClientError(
+                "A request got no complete answer within its time limit.",
+                why="The server is stuck, or slower than expected.",
+                mend="Raise request_minutes, or look at the server's log.",
+            ) from None
         except (openai.APIConnectionError, openai.APIError, httpx.HTTPError) as error:
-            raise ClientError("The connection to the server broke during a request.", why=str(error)[:200] or type(error).__name__, mend="Look at the server's log; run again to measure the cell anew.") from None
+            raise ClientError(
+                "The connection to the server broke during a request.",
+                why=str(error)[:200] or type(error).__name__,
+                mend="Look at the server's log; run again to measure the cell anew.",
+            ) from None
         except (ValueError, TypeError, AttributeError, KeyError) as error:
-            raise ClientError("The server sent an answer that is not a chat completion.", why=f"{type(error).__name__}: {error}"[:200], mend=f"Check that {self._url} is an OpenAI-compatible server.") from None
+            raise ClientError(
+                "The server sent an answer that is not a chat completion.",
+                why=f"{type(error).__name__}: {error}"[:200],
+                mend=f"Check that {self._url} is an OpenAI-compatible server.",
+            ) from None
 
     def close(self) -> None:
         """Drop all connections: requests under way end with a ClientError."""
@@ -139,9 +160,17 @@ class Client:
                 finish = choice.finish_reason or finish
         total = time.perf_counter() - sent
         if usage is None or not usage.completion_tokens:
-            raise ClientError("The server sent no token usage.", why="The answer was empty, or the server ignores stream_options.", mend="Check that the server is vLLM, or supports include_usage.")
+            raise ClientError(
+                "The server sent no token usage.",
+                why="The answer was empty, or the server ignores stream_options.",
+                mend="Check that the server is vLLM, or supports include_usage.",
+            )
         if not stamps:
-            raise ClientError("The server sent an answer without any text.", why=f"{usage.completion_tokens} tokens, finish reason '{finish}'.", mend="Check the model's chat template and tokenizer.")
+            raise ClientError(
+                "The server sent an answer without any text.",
+                why=f"{usage.completion_tokens} tokens, finish reason '{finish}'.",
+                mend="Check the model's chat template and tokenizer.",
+            )
         ledger = extra.get("speculative_decoding") or {}
         return Answer(
             index=index,
@@ -167,7 +196,11 @@ class Client:
             models = self._api.models.list().data
             return models[0].id
         except (openai.OpenAIError, httpx.HTTPError, IndexError, AttributeError, TypeError, ValueError) as error:
-            raise ClientError(f"{self._url} does not list a model.", why=f"{type(error).__name__}: {error}"[:200], mend="Check that it is a running OpenAI-compatible server.") from None
+            raise ClientError(
+                f"{self._url} does not list a model.",
+                why=f"{type(error).__name__}: {error}"[:200],
+                mend="Check that it is a running OpenAI-compatible server.",
+            ) from None
 
 
 def _reason(error: openai.APIStatusError) -> str:

@@ -62,13 +62,30 @@ def parse(text: str, k: int) -> Counters:
                 elif sample.name in SCALARS.values() or sample.name in RUNNING:
                     values[sample.name] = values.get(sample.name, 0) + sample.value
     except (ValueError, KeyError) as error:
-        raise CountersError("The answer of /metrics is not Prometheus text.", why=str(error)[:200], mend="Check that server.url is a vLLM server.", details=text[:500]) from None
+        raise CountersError(
+            "The answer of /metrics is not Prometheus text.",
+            why=str(error)[:200],
+            mend="Check that server.url is a vLLM server.",
+            details=text[:500],
+        ) from None
     wanted = [name for key, name in SCALARS.items() if k or key not in SPECULATIVE]
     if missing := [name for name in [*wanted, RUNNING[0]] if name not in values]:
-        why = "An arm with a drafter shows these counters only while speculation is on." if k and missing[0] in [SCALARS[s] for s in SPECULATIVE] else "This engine does not export them."
-        raise CountersError(f"/metrics lacks {', '.join(missing)}.", why=why, mend="Check the launch's log for method='mtp', and that statistics are not switched off (--disable-log-stats).")
+        why = (
+            "An arm with a drafter shows these counters only while speculation is on."
+            if k and missing[0] in [SCALARS[s] for s in SPECULATIVE]
+            else "This engine does not export them."
+        )
+        raise CountersError(
+            f"/metrics lacks {', '.join(missing)}.",
+            why=why,
+            mend="Check the launch's log for method='mtp', and that statistics are not switched off (--disable-log-stats).",
+        )
     if k and (beyond := [p for p in positions if not 0 <= p < k]):
-        raise CountersError(f"/metrics counts acceptance at position {beyond[0]}, and K is {k}.", why="The server runs another K than its arm says.", mend="End that server; let the study start it.")
+        raise CountersError(
+            f"/metrics counts acceptance at position {beyond[0]}, and K is {k}.",
+            why="The server runs another K than its arm says.",
+            mend="End that server; let the study start it.",
+        )
     if bad := [n for n, v in values.items() if v != v or v < 0 or v != int(v)]:
         raise CountersError(f"{bad[0]} is {values[bad[0]]}, which is no count.", mend="Restart the server.")
     return Counters(
@@ -84,7 +101,11 @@ def difference(before: Counters, after: Counters) -> Counters:
     pairs |= {f"position {i}": pair for i, pair in enumerate(zip(before.per_position, after.per_position, strict=True))}
     if fell := [key for key, (a, b) in pairs.items() if b < a]:
         a, b = pairs[fell[0]]
-        raise CountersError(f"The counter {fell[0]} fell from {a} to {b} during a cell.", why="The engine restarted, or somebody reset it.", mend="Run again: the cell is measured anew.")
+        raise CountersError(
+            f"The counter {fell[0]} fell from {a} to {b} during a cell.",
+            why="The engine restarted, or somebody reset it.",
+            mend="Run again: the cell is measured anew.",
+        )
     return Counters(
         **{key: b - a for key, (a, b) in pairs.items() if key in SCALARS},
         per_position=tuple(b - a for a, b in zip(before.per_position, after.per_position, strict=True)),
@@ -107,11 +128,19 @@ def snapshot(url: str, k: int, *, idle_s: float = 30.0) -> Counters:
                 answer = http.get(f"{url}/metrics")
                 answer.raise_for_status()
             except httpx.HTTPError as error:
-                raise CountersError(f"{url}/metrics did not answer.", why=str(error)[:200] or type(error).__name__, mend="Check that the server is alive.") from None
+                raise CountersError(
+                    f"{url}/metrics did not answer.",
+                    why=str(error)[:200] or type(error).__name__,
+                    mend="Check that the server is alive.",
+                ) from None
             now = parse(answer.text, k)
             if now.running == 0 and now == last:
                 return now
             if time.monotonic() > deadline:
-                raise CountersError(f"{now.running} requests still run after {idle_s:.0f} s of waiting.", why="Somebody else uses this server.", mend="Keep the server to the study while it measures.")
+                raise CountersError(
+                    f"{now.running} requests still run after {idle_s:.0f} s of waiting.",
+                    why="Somebody else uses this server.",
+                    mend="Keep the server to the study while it measures.",
+                )
             last = now
             time.sleep(0.1)

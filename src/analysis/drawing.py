@@ -23,7 +23,11 @@ _WORKLOAD = {
     "en_finance": Style("#0072B2", "dash", "square", "s", "--"),
     "ja_finance": Style("#D55E00", "dot", "diamond", "D", ":"),
 }
-_OTHERS = [Style("#CC79A7", "dashdot", "triangle-up", "^", "-."), Style("#E69F00", "longdash", "cross", "P", "--"), Style("#56B4E9", "solid", "star", "*", "-")]
+_OTHERS = [
+    Style("#CC79A7", "dashdot", "triangle-up", "^", "-."),
+    Style("#E69F00", "longdash", "cross", "P", "--"),
+    Style("#56B4E9", "solid", "star", "*", "-"),
+]
 
 
 def workload_style(name: str) -> Style:
@@ -51,12 +55,32 @@ class Axes:
     ticks: Sequence[float] | None = None
 
 
-def lines(frame: pd.DataFrame, x: str, y: str, series: str, axes: Axes, style: Callable[[str], Style], panel: str | None = None, lo: str | None = None, hi: str | None = None):
+def lines(
+    frame: pd.DataFrame,
+    x: str,
+    y: str,
+    series: str,
+    axes: Axes,
+    style: Callable[[str], Style],
+    panel: str | None = None,
+    lo: str | None = None,
+    hi: str | None = None,
+):
     """A line with markers for each ``series``; one panel for each value of ``panel``. ``lo`` and ``hi`` are whiskers."""
     return _draw(frame, x, y, series, axes, style, panel, lo, hi, bars=False)
 
 
-def bars(frame: pd.DataFrame, x: str, y: str, series: str, axes: Axes, style: Callable[[str], Style], panel: str | None = None, lo: str | None = None, hi: str | None = None):
+def bars(
+    frame: pd.DataFrame,
+    x: str,
+    y: str,
+    series: str,
+    axes: Axes,
+    style: Callable[[str], Style],
+    panel: str | None = None,
+    lo: str | None = None,
+    hi: str | None = None,
+):
     """Grouped bars: a group for each ``x``, a bar for each ``series``; as `lines` otherwise."""
     return _draw(frame, x, y, series, axes, style, panel, lo, hi, bars=True)
 
@@ -64,11 +88,20 @@ def bars(frame: pd.DataFrame, x: str, y: str, series: str, axes: Axes, style: Ca
 def _draw(frame, x, y, series, axes, style, panel, lo, hi, *, bars):
     names = list(dict.fromkeys(frame[series]))
     panels = list(dict.fromkeys(frame[panel])) if panel else [""]
-    live = make_subplots(1, len(panels), shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=panels if panel else None)
+    live = make_subplots(
+        1, len(panels), shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=panels if panel else None
+    )
     with matplotlib.rc_context(MATPLOTLIB):
         from matplotlib import pyplot
 
-        still, grid = pyplot.subplots(1, len(panels), sharey=True, squeeze=False, figsize=(7.2 if len(panels) == 1 else 8.4, 3.9), layout="constrained")
+        still, grid = pyplot.subplots(
+            1,
+            len(panels),
+            sharey=True,
+            squeeze=False,
+            figsize=(7.2 if len(panels) == 1 else 8.4, 3.9),
+            layout="constrained",
+        )
         xs = list(dict.fromkeys(frame[x]))
         for at, title in enumerate(panels):
             axis = grid[0][at]
@@ -101,7 +134,9 @@ def _draw(frame, x, y, series, axes, style, panel, lo, hi, *, bars):
     if bars:
         live.update_layout(barmode="group")
     elif axes.ticks is not None:
-        live.update_xaxes(tickvals=list(axes.ticks), ticktext=[f"{t:g}" for t in axes.ticks], type="log" if axes.log_x else "linear")
+        live.update_xaxes(
+            tickvals=list(axes.ticks), ticktext=[f"{t:g}" for t in axes.ticks], type="log" if axes.log_x else "linear"
+        )
     live.update_layout(showlegend=len(names) > 1, margin_t=72 if panel else 48)
     if panel:
         live.update_layout(legend_y=1.12)
@@ -112,10 +147,27 @@ def _series(live, axis, own, name, look, x, y, lo, hi, bars, column, number, cou
     has_interval = lo is not None and own[lo].notna().any()
     whiskers = None
     if has_interval:
-        whiskers = {"type": "data", "symmetric": False, "array": (own[hi] - own[y]).tolist(), "arrayminus": (own[y] - own[lo]).tolist()}
-    spread = np.vstack([own[y] - own[lo], own[hi] - own[y]]) if has_interval else None
+        whiskers = {
+            "type": "data",
+            "symmetric": False,
+            "array": (own[hi] - own[y]).clip(0).tolist(),
+            "arrayminus": (own[y] - own[lo]).clip(0).tolist(),
+        }
+    spread = (
+        np.vstack([own[y] - own[lo], own[hi] - own[y]]).clip(0) if has_interval else None
+    )  # rounding can give −1e-17
     if bars:
-        live.add_bar(x=own[x], y=own[y], name=name, legendgroup=name, showlegend=column == 1, marker_color=look.color, error_y=whiskers, row=1, col=column)
+        live.add_bar(
+            x=own[x],
+            y=own[y],
+            name=name,
+            legendgroup=name,
+            showlegend=column == 1,
+            marker_color=look.color,
+            error_y=whiskers,
+            row=1,
+            col=column,
+        )
         places = [xs.index(v) + (number - (count - 1) / 2) * 0.8 / count for v in own[x]]
         axis.bar(places, own[y], 0.72 / count, color=look.color, label=name, yerr=spread, ecolor=INK, capsize=2)
         return
@@ -123,7 +175,19 @@ def _series(live, axis, own, name, look, x, y, lo, hi, bars, column, number, cou
         x=own[x], y=own[y], name=name, legendgroup=name, showlegend=column == 1, mode="lines+markers",
         line={"color": look.color, "dash": look.dash}, marker={"symbol": look.symbol}, error_y=whiskers, row=1, col=column,
     )  # fmt: skip
-    sns.lineplot(data=own, x=x, y=y, ax=axis, color=look.color, marker=look.mpl_marker, linestyle=look.mpl_linestyle, label=name, legend=False, errorbar=None, markeredgewidth=0)
+    sns.lineplot(
+        data=own,
+        x=x,
+        y=y,
+        ax=axis,
+        color=look.color,
+        marker=look.mpl_marker,
+        linestyle=look.mpl_linestyle,
+        label=name,
+        legend=False,
+        errorbar=None,
+        markeredgewidth=0,
+    )
     if spread is not None:
         axis.errorbar(own[x], own[y], yerr=spread, fmt="none", ecolor=look.color, capsize=2, lw=1)
 

@@ -12,7 +12,9 @@ from analysis.stats import NoiseFloor
 
 def speed(table: pd.DataFrame, stamp: str) -> Figure:
     """Tokens per second by workload and arm. In: `speedup.by_workload`."""
-    live, still = drawing.bars(table, "workload", "tok_s", "arm", Axes("workload", "speed of one request [tok/s]"), drawing.style_of_arm)
+    live, still = drawing.bars(
+        table, "workload", "tok_s", "arm", Axes("workload", "speed of one request [tok/s]"), drawing.style_of_arm
+    )
     fastest = table.loc[table.tok_s.idxmax()]
     title = f"{fastest.arm} on {fastest.workload} is fastest: {fastest.tok_s:.1f} tok/s"
     if table.arm.nunique() == 1:
@@ -60,7 +62,9 @@ def speedup_by_k(sweep: pd.DataFrame, floor: NoiseFloor, stamp: str) -> Figure:
     sweep = sweep[sweep.variant == "main"]
     lo, hi, whiskers = _whiskers(sweep)
     ks = sorted(sweep.k.unique())
-    axes = Axes("K (tokens drafted a step)", "speedup over baseline [×]", level=1.0, band=_band(floor), log_x=True, ticks=ks)
+    axes = Axes(
+        "K (tokens drafted a step)", "speedup over baseline [×]", level=1.0, band=_band(floor), log_x=True, ticks=ks
+    )
     live, still = drawing.lines(sweep, "k", "speedup", "workload", axes, drawing.workload_style, lo=lo, hi=hi)
     best = sweep.loc[sweep.groupby("workload").speedup.idxmax()].sort_values("speedup", ascending=False)
     named = ", ".join(f"K = {r.k} for {r.workload}" for r in best.itertuples())
@@ -76,12 +80,14 @@ def throughput(table: pd.DataFrame, stamp: str) -> Figure:
     """Aggregate tok/s over concurrent streams, a panel a workload. In: `speedup.concurrency`."""
     levels = sorted(table.concurrency.unique())
     axes = Axes("concurrent streams", "aggregate [tok/s]", log_x=True, ticks=levels)
-    live, still = drawing.lines(table, "concurrency", "aggregate", "arm", axes, drawing.style_of_arm, panel="workload")
-    top = table.loc[table.aggregate.idxmax()]
+    live, still = drawing.lines(
+        table, "concurrency", "aggregate_tok_s", "arm", axes, drawing.style_of_arm, panel="workload"
+    )
+    top = table.loc[table.aggregate_tok_s.idxmax()]
     return Figure(
-        live, still, f"The highest throughput is {top.aggregate:.0f} tok/s: {top.arm}, {top.workload}, {top.concurrency} streams",
+        live, still, f"The highest throughput is {top.aggregate_tok_s:.0f} tok/s: {top.arm}, {top.workload}, {top.concurrency} streams",
         "Completion tokens of all streams over the wall time of the cell. Each level is one cell a launch.",
-        "Lines over streams: " + "; ".join(f"{r.workload}, {r.arm}, {r.concurrency}: {r.aggregate:.0f} tok/s" for r in table.itertuples()) + ".",
+        "Lines over streams: " + "; ".join(f"{r.workload}, {r.arm}, {r.concurrency}: {r.aggregate_tok_s:.0f} tok/s" for r in table.itertuples()) + ".",
         table.drop(columns="variant"), stamp,
     )  # fmt: skip
 
@@ -92,13 +98,16 @@ def gain_under_load(table: pd.DataFrame, stamp: str) -> Figure:
     levels = sorted(part.concurrency.unique())
     axes = Axes("concurrent streams", "aggregate over the baseline's [×]", level=1.0, log_x=True, ticks=levels)
     live, still = drawing.lines(part, "concurrency", "over_baseline", "workload", axes, drawing.workload_style)
-    first, last = part[part.concurrency == levels[0]].over_baseline.mean(), part[part.concurrency == levels[-1]].over_baseline.mean()
+    first, last = (
+        part[part.concurrency == levels[0]].over_baseline.mean(),
+        part[part.concurrency == levels[-1]].over_baseline.mean(),
+    )
     trend = "shrinks" if last < first * 0.95 else "grows" if last > first * 1.05 else "stays"
     return Figure(
-        live, still, f"The gain {trend} with load: {first:.2f}× at {levels[0]} stream{'s' * (levels[0] > 1)}, {last:.2f}× at {levels[-1]}",
+        live, still, f"The gain {trend} with load: {first:.2f}× at {levels[0]} stream{'s' if levels[0] > 1 else ''}, {last:.2f}× at {levels[-1]}",
         "Aggregate tok/s of the MTP arm over the baseline's at the same number of streams; the title has the mean over workloads.",
         "Lines over streams: " + "; ".join(f"{r.workload}, {r.concurrency}: {r.over_baseline:.2f}×" for r in part.itertuples()) + ".",
-        part[["arm", "workload", "concurrency", "aggregate", "over_baseline"]], stamp, headline=True,
+        part[["arm", "workload", "concurrency", "aggregate_tok_s", "over_baseline"]], stamp, headline=True,
     )  # fmt: skip
 
 
@@ -110,20 +119,35 @@ def acceptance_by_position(positions: pd.DataFrame, stamp: str, conditional: boo
     interval = {} if conditional else {"lo": "p_lo", "hi": "p_hi"}
     live, still = drawing.lines(part, "position", y, "arm", axes, drawing.style_of_arm, panel="workload", **interval)
     deepest = part[part.k == part.k.max()]
-    first, last = deepest[deepest.position == 0][y].mean(), deepest[deepest.position == deepest.position.max()][y].mean()
+    first, last = (
+        deepest[deepest.position == 0][y].mean(),
+        deepest[deepest.position == deepest.position.max()][y].mean(),
+    )
     if conditional:
         title = f"Given that all drafts before were right, the next is right {deepest[y].mean():.0%} of the time"
         caption = "c_i = p_i / p_(i−1): a flat line is a geometric drafter, as the published counts show."
     else:
-        title = f"Acceptance falls from {first:.0%} at position 0 to {last:.0%} at position {int(deepest.position.max())}"
+        title = (
+            f"Acceptance falls from {first:.0%} at position 0 to {last:.0%} at position {int(deepest.position.max())}"
+        )
         caption = "p_i = accepted at position i over drafts, from the engine's counters. Whiskers: 95 % Wilson interval, drafts taken as independent."
-    return Figure(live, still, title, caption, f"Lines over positions by arm and workload. {title}.", part[["arm", "workload", "position", "drafts", "accepted", "p", "p_lo", "p_hi", "c"]], stamp)
+    return Figure(
+        live,
+        still,
+        title,
+        caption,
+        f"Lines over positions by arm and workload. {title}.",
+        part[["arm", "workload", "position", "drafts", "accepted", "p", "p_lo", "p_hi", "c"]],
+        stamp,
+    )
 
 
 def acceptance_length(arms: pd.DataFrame, stamp: str) -> Figure:
     """AL over K, one line a workload. In: `acceptance.by_arm`."""
     part = arms[arms.variant == "main"]
-    axes = Axes("K (tokens drafted a step)", "acceptance length AL [tokens/step]", log_x=True, ticks=sorted(part.k.unique()))
+    axes = Axes(
+        "K (tokens drafted a step)", "acceptance length AL [tokens/step]", log_x=True, ticks=sorted(part.k.unique())
+    )
     live, still = drawing.lines(part, "k", "al", "workload", axes, drawing.workload_style)
     top = part.loc[part.al.idxmax()]
     return Figure(
@@ -138,8 +162,14 @@ def end_to_end(programs: pd.DataFrame, stamp: str) -> Figure:
     """Mean seconds of generating and of executing a program, by arm. In: `generated.frame`."""
     long = programs.melt(["arm", "k"], ["generate_s", "execute_s"], "phase", "seconds")
     long["phase"] = long.phase.map({"generate_s": "generate", "execute_s": "execute"})
-    long = long.groupby(["arm", "k", "phase"], as_index=False).seconds.mean().sort_values(["k", "phase"], ascending=[True, False])
-    live, still = drawing.bars(long, "phase", "seconds", "arm", Axes("phase", "mean seconds a program"), drawing.style_of_arm)
+    long = (
+        long.groupby(["arm", "k", "phase"], as_index=False)
+        .seconds.mean()
+        .sort_values(["k", "phase"], ascending=[True, False])
+    )
+    live, still = drawing.bars(
+        long, "phase", "seconds", "arm", Axes("phase", "mean seconds a program"), drawing.style_of_arm
+    )
     means = programs.groupby("k")[["generate_s", "execute_s"]].mean()
     total = means.sum(axis=1)
     title = "Seconds to generate and to execute a program"
@@ -157,7 +187,16 @@ def end_to_end(programs: pd.DataFrame, stamp: str) -> Figure:
 def agreement(table: pd.DataFrame, stamp: str) -> Figure:
     """Share of prompts with identical greedy text, the control first. In: `losslessness.agreement`."""
     table = table.assign(arm=["baseline" if k == 0 else f"mtp-k{k}" for k in table.k])
-    live, still = drawing.bars(table, "comparison", "share", "arm", Axes("comparison", "share of prompts with identical text", level=0.8), drawing.style_of_arm, lo="lo", hi="hi")
+    live, still = drawing.bars(
+        table,
+        "comparison",
+        "share",
+        "arm",
+        Axes("comparison", "share of prompts with identical text", level=0.8),
+        drawing.style_of_arm,
+        lo="lo",
+        hi="hi",
+    )
     return Figure(
         live, still, "; ".join(f"{r.comparison}: {r.identical} of {r.prompts} texts identical" for r in table.itertuples()),
         "Greedy texts at temperature 0. Whiskers: 95 % Wilson interval. The line is the bar of upstream's own test (0.8).",

@@ -22,7 +22,17 @@ def frame(requests: pd.DataFrame, outcomes: dict[tuple[str, int], dict[str, Any]
     code = requests[requests.experiment == "code"].rename(columns={"index": "at"}).sort_values(["k", "arm", "seed"])
     for r in code.itertuples():
         outcome = outcomes[(r.cell_id, r.at)]
-        rows.append({"arm": r.arm, "k": r.k, "prompt_id": r.prompt_id, "seed": r.seed, "generate_s": r.seconds, "tokens": r.completion_tokens, **{k: v for k, v in outcome.items() if k not in ("cell_id", "index")}})
+        rows.append(
+            {
+                "arm": r.arm,
+                "k": r.k,
+                "prompt_id": r.prompt_id,
+                "seed": r.seed,
+                "generate_s": r.seconds,
+                "tokens": r.completion_tokens,
+                **{k: v for k, v in outcome.items() if k not in ("cell_id", "index")},
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -31,7 +41,19 @@ def rates(programs: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (arm, k), group in programs.groupby(["arm", "k"]):
         lo, hi = wilson(int(group.passed.sum()), len(group))
-        rows.append({"arm": arm, "k": k, "programs": len(group), **{c: group[c].mean() for c in CHECKS}, "passed_lo": lo, "passed_hi": hi, "generate_s": group.generate_s.mean(), "execute_s": group.execute_s.mean(), "total_s": (group.generate_s + group.execute_s).mean()})
+        rows.append(
+            {
+                "arm": arm,
+                "k": k,
+                "programs": len(group),
+                **{c: group[c].mean() for c in CHECKS},
+                "passed_lo": lo,
+                "passed_hi": hi,
+                "generate_s": group.generate_s.mean(),
+                "execute_s": group.execute_s.mean(),
+                "total_s": (group.generate_s + group.execute_s).mean(),
+            }
+        )
     return pd.DataFrame(rows).sort_values("k", ignore_index=True)
 
 
@@ -44,7 +66,11 @@ def compare(programs: pd.DataFrame) -> tuple[float, float, float]:
     total = (base.generate_s + base.execute_s).mean() / (arm.generate_s + arm.execute_s).mean()
     both = base.join(arm, lsuffix="_base", rsuffix="_arm", how="inner")
     first, second = both.passed_base.astype(bool), both.passed_arm.astype(bool)
-    return float(total), float(base.generate_s.mean() / arm.generate_s.mean()), mcnemar(int((first & ~second).sum()), int((~first & second).sum()))
+    return (
+        float(total),
+        float(base.generate_s.mean() / arm.generate_s.mean()),
+        mcnemar(int((first & ~second).sum()), int((~first & second).sum())),
+    )
 
 
 def panels(programs: pd.DataFrame) -> list[Panel]:
@@ -53,6 +79,19 @@ def panels(programs: pd.DataFrame) -> list[Panel]:
     for (arm, _k), group in programs.sort_values("k").groupby(["arm", "k"], sort=False):
         charted = group[group.chart.fillna("").str.len() > 0]
         r = (charted if len(charted) else group).iloc[0]
-        outcome = f"{int(r.rows)} rows, returns right; generated in {r.generate_s:.2f} s, executed in {r.execute_s:.2f} s" if r.passed else str(r.reason)
-        found.append(Panel(f"{arm}, seed {r.seed}", r.code or "", outcome, bool(r.passed), b64decode(r.chart) if r.chart else None, f"Bar chart of monthly returns drawn by the program of {arm}"))
+        outcome = (
+            f"{int(r.rows)} rows, returns right; generated in {r.generate_s:.2f} s, executed in {r.execute_s:.2f} s"
+            if r.passed
+            else str(r.reason)
+        )
+        found.append(
+            Panel(
+                f"{arm}, seed {r.seed}",
+                r.code or "",
+                outcome,
+                bool(r.passed),
+                b64decode(r.chart) if r.chart else None,
+                f"Bar chart of monthly returns drawn by the program of {arm}",
+            )
+        )
     return found

@@ -37,7 +37,18 @@ def agreement(pairs: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (name, k), group in pairs.groupby(["comparison", "k"], sort=False):
         lo, hi = wilson(int(group.same.sum()), len(group))
-        rows.append({"comparison": name, "k": k, "prompts": len(group), "identical": int(group.same.sum()), "share": group.same.mean(), "lo": lo, "hi": hi, "common_prefix": group.common.mean()})
+        rows.append(
+            {
+                "comparison": name,
+                "k": k,
+                "prompts": len(group),
+                "identical": int(group.same.sum()),
+                "share": group.same.mean(),
+                "lo": lo,
+                "hi": hi,
+                "common_prefix": group.common.mean(),
+            }
+        )
     return pd.DataFrame(rows).sort_values("k", ignore_index=True)
 
 

@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from analysis.errors import ParamsError
 from analysis.places import PARAMS, inside
@@ -24,10 +33,11 @@ class Frozen(BaseModel):
 
 
 class Model(Frozen):
-    """A checkpoint: a Hugging Face id (with a revision) or a folder."""
+    """A checkpoint: a Hugging Face id (with a revision) or a folder, here or in the container."""
 
     model: str
     revision: str | None = None
+    hub: str | None = Field(None, description="for a folder: the Hugging Face id that prefetch puts there")
 
     @property
     def local(self) -> bool:
@@ -38,8 +48,19 @@ class Model(Frozen):
     def fingerprint(self) -> str:
         """What the identity of a cell uses: SHA-256 over a folder's files, else ``id@revision``."""
         if self.local:
-            return folder_hash(str(inside(self.model)))
+            found = folder_hash(str(inside(self.model)))
+            return f"absent {self.model}" if found == "absent" else found
         return f"{self.model}@{self.revision or 'main'}"
+
+
+class Patch(Frozen):
+    """A file that a launch mounts over a faulty one of its image; `prefetch` gets it once."""
+
+    url: str
+    file: str = Field(description="where it is kept, such as $HOME/mtp_assets/gemma4_mtp.py")
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
+        None, description="null: that of the first fetch"
+    )
 
 
 class Server(Frozen):
@@ -65,6 +86,11 @@ class Server(Frozen):
     args: tuple[str, ...] = ()
     env: dict[str, str] = {}
     port: Annotated[int, Field(ge=0, le=65535)] = Field(0, description="0 = a free one")
+    host: str | None = Field(None, description="address to listen on; null = the loopback one")
+    serve: bool = Field(False, description="start by the command `vllm serve`, not by vLLM's module")
+    order: tuple[str, ...] = Field((), description="flags that come first, in this order: a published launch's own")
+    allow: tuple[str, ...] = Field((), description="preflight checks that may fail, by their first words")
+    patch: Patch | None = None
     start_minutes: PositiveFloat = 20
     # docker
     engine: Literal["docker", "podman"] = "docker"
@@ -189,9 +215,16 @@ def load_study(name_or_path: str | Path, **overrides: Any) -> Study:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ParamsError(f"{path.name} is not YAML.", why=" ".join(str(error).split())[:300], mend="Compare with papermill_params/miniature.yaml.") from None
+        raise ParamsError(
+            f"{path.name} is not YAML.",
+            why=" ".join(str(error).split())[:300],
+            mend="Compare with papermill_params/miniature.yaml.",
+        ) from None
     if not isinstance(raw, dict):
-        raise ParamsError(f"{path.name} must hold key: value lines, and holds a {type(raw).__name__}.", mend="Compare with papermill_params/miniature.yaml.")
+        raise ParamsError(
+            f"{path.name} must hold key: value lines, and holds a {type(raw).__name__}.",
+            mend="Compare with papermill_params/miniature.yaml.",
+        )
     return validate({**raw, **{key: value for key, value in overrides.items() if value is not None}}, path.name)
 
 
@@ -204,7 +237,9 @@ def validate(raw: dict[str, Any], where: str = "parameters") -> Study:
         raise ParamsError(
             f"{where}: {len(problems)} parameter{'s are' if len(problems) > 1 else ' is'} wrong.",
             why=" ".join(problems) if len(problems) == 1 else "\n  " + "\n  ".join(problems[:12]),
-            mend=f"Correct papermill_params/{where}." if where.endswith(".yaml") else "Correct the parameters cell, or the study's file.",
+            mend=f"Correct papermill_params/{where}."
+            if where.endswith(".yaml")
+            else "Correct the parameters cell, or the study's file.",
         ) from None
     except RecursionError:
         raise ParamsError(f"{where} refers to itself.", mend="Remove the YAML anchor that contains itself.") from None
@@ -228,7 +263,9 @@ def folder_hash(folder: str) -> str:
     if not path.is_dir():
         return "absent"
     digest = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file() and p.suffix in {".json", ".safetensors", ".jinja", ".model"}):
+    for file in sorted(
+        p for p in path.rglob("*") if p.is_file() and p.suffix in {".json", ".safetensors", ".jinja", ".model"}
+    ):
         digest.update(file.relative_to(path).as_posix().encode())
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
@@ -268,7 +305,11 @@ def _problem(item: dict[str, Any]) -> str:
     message = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     shown = repr(item.get("input"))
     given = "" if len(loc) == 0 or len(shown) > 80 else f" (given: {shown})"
-    return f"'{key}' must be {message}{given}." if item["msg"].startswith("Input should be ") else f"'{key}': {message}{given}."
+    return (
+        f"'{key}' must be {message}{given}."
+        if item["msg"].startswith("Input should be ")
+        else f"'{key}': {message}{given}."
+    )
 
 
 def _fields_at(loc: list[str]) -> set[str]:

@@ -30,6 +30,20 @@ NEEDS: dict[str, tuple[tuple[str, str], ...]] = {
     "everything": tuple((e, "all") for e in ("timing", "concurrency", "code", "greedy", "raw")),
 }
 
+#: Fields of a server that do not decide how its arm behaves, and so are no part of the arm's identity.
+NOT_BEHAVIOUR = {
+    "port",
+    "host",
+    "start_minutes",
+    "container_name",
+    "engine",
+    "request_metrics",
+    "serve",
+    "order",
+    "allow",
+    "patch",
+}
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -46,7 +60,7 @@ class Arm:
     @property
     def id(self) -> str:
         """Hash of what decides the arm's behaviour: models, K, flags, image, environment; not port or time limit."""
-        server = self.server.model_dump(mode="json", exclude={"port", "start_minutes", "container_name", "engine", "request_metrics"})
+        server = self.server.model_dump(mode="json", exclude=NOT_BEHAVIOUR)
         identity = {
             "target": self.target.fingerprint,
             "drafter": self.drafter.fingerprint if self.k else None,
@@ -147,7 +161,11 @@ class Plan:
     def needed(self, chapter: str) -> list[Cell]:
         """The cells a chapter reads. Raises KeyError for an unknown chapter."""
         wanted = NEEDS[chapter]
-        return [c for c in self.cells if any(c.experiment == e and _matches(c.arm, which, self.study.k) for e, which in wanted)]
+        return [
+            c
+            for c in self.cells
+            if any(c.experiment == e and _matches(c.arm, which, self.study.k) for e, which in wanted)
+        ]
 
     def minutes(self) -> float:
         """Estimated minutes from ``expect``: start of each launch, then tokens at the expected speed and batch gain."""
@@ -163,7 +181,9 @@ class Plan:
 def make(study: Study) -> Plan:
     """Expand a study into its plan. Raises ParamsError for an unknown workload."""
     arms = tuple(_arms(study))
-    cells = tuple(cell for launch in range(1, study.launches + 1) for arm in arms for cell in _cells(study, arm, launch))
+    cells = tuple(
+        cell for launch in range(1, study.launches + 1) for arm in arms for cell in _cells(study, arm, launch)
+    )
     return Plan(study, arms, cells)
 
 
@@ -175,7 +195,9 @@ def arm_name(k: int, variant: str = "") -> str:
 def _arms(study: Study) -> Iterable[Arm]:
     for variant in (Variant(name="main"), *study.variants):
         main = variant.name == "main"
-        server = Server.model_validate({**study.server.model_dump(), **variant.server}) if variant.server else study.server
+        server = (
+            Server.model_validate({**study.server.model_dump(), **variant.server}) if variant.server else study.server
+        )
         ks = variant.k_values if variant.k_values is not None else _k_values(study)
         for k in ((0,) if variant.baseline else ()) + tuple(ks):
             yield Arm(
@@ -202,13 +224,17 @@ def _cells(study: Study, arm: Arm, launch: int) -> Iterable[Cell]:
         for repeat in range(1, study.repeats + 1):
             yield Cell(arm, launch, "timing", name, 1, repeat, sampling, _in_turn(study, prompts, repeat))
             if study.raw_endpoint:
-                yield Cell(arm, launch, "raw", name, 1, repeat, sampling, _in_turn(study, prompts, repeat), endpoint="raw")
+                yield Cell(
+                    arm, launch, "raw", name, 1, repeat, sampling, _in_turn(study, prompts, repeat), endpoint="raw"
+                )
         if main:
             for level in study.concurrency:
                 yield Cell(arm, launch, "concurrency", name, level, 1, sampling, _at_once(study, prompts, level))
         if main and kind == "code" and study.code_programs and launch == 1:
             natural = Sampling(study.temperature, study.top_p, study.code_tokens, ignore_eos=False)
-            programs = tuple(Request(prompts[0].id, prompts[0].text, study.seed + 1000 + i, 0) for i in range(study.code_programs))
+            programs = tuple(
+                Request(prompts[0].id, prompts[0].text, study.seed + 1000 + i, 0) for i in range(study.code_programs)
+            )
             yield Cell(arm, launch, "code", name, 1, 1, natural, programs)
         if main and study.greedy_tokens and launch == 1:
             greedy = Sampling(0.0, 1.0, study.greedy_tokens, ignore_eos=False)
@@ -226,7 +252,10 @@ def _in_turn(study: Study, prompts: tuple[Prompt, ...], repeat: int) -> tuple[Re
 def _at_once(study: Study, prompts: tuple[Prompt, ...], level: int) -> tuple[Request, ...]:
     """``concurrency_rounds`` requests a stream (at least four in all); each has its own seed, so no two texts are the same."""
     count = max(level, 4) * study.concurrency_rounds
-    return tuple(Request(prompts[i % len(prompts)].id, prompts[i % len(prompts)].text, study.seed + 100 + i, i % level) for i in range(count))
+    return tuple(
+        Request(prompts[i % len(prompts)].id, prompts[i % len(prompts)].text, study.seed + 100 + i, i % level)
+        for i in range(count)
+    )
 
 
 def _matches(arm: Arm, which: str, k: int) -> bool:

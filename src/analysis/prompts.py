@@ -46,7 +46,9 @@ def workloads() -> dict[str, Workload]:
         raw = yaml.safe_load(FILE.read_text(encoding="utf-8"))["workloads"]
         return {name: Workload(name=name, **entry) for name, entry in raw.items()}
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValidationError) as error:
-        raise ParamsError("data/prompts.yaml cannot be used.", why=str(error)[:300], mend="Restore it: git checkout data/prompts.yaml") from None
+        raise ParamsError(
+            "data/prompts.yaml cannot be used.", why=str(error)[:300], mend="Restore it: git checkout data/prompts.yaml"
+        ) from None
 
 
 def workload(name: str) -> Workload:
@@ -56,4 +58,8 @@ def workload(name: str) -> Workload:
         return known[name]
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"; did you mean '{close[0]}'?" if close else ""
-    raise ParamsError(f"There is no workload '{name}'{hint}.", why=f"data/prompts.yaml has {', '.join(known)}.", mend="Correct the parameter workloads.")
+    raise ParamsError(
+        f"There is no workload '{name}'{hint}.",
+        why=f"data/prompts.yaml has {', '.join(known)}.",
+        mend="Correct the parameter workloads.",
+    )

@@ -35,7 +35,21 @@ def code() -> dict[str, Any]:
     locks = b"".join(p.read_bytes() for p in sorted((ROOT / "requirements").glob("*.txt")))
     return {
         "commit": _run("git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD") or "not a git checkout",
-        "dirty": bool(_run("git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no", "--", "src", "notebooks", "papermill_params", "data")),
+        "dirty": bool(
+            _run(
+                "git",
+                "-C",
+                str(ROOT),
+                "status",
+                "--porcelain",
+                "--untracked-files=no",
+                "--",
+                "src",
+                "notebooks",
+                "papermill_params",
+                "data",
+            )
+        ),
         "lock": hashlib.sha256(locks).hexdigest()[:12] if locks else "no lock files",
     }
 

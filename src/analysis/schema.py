@@ -73,7 +73,9 @@ REQUESTS = pa.DataFrameSchema(
     coerce=True,
     strict="filter",
 )
-POSITIONS = pa.DataFrameSchema({**_KEYS, "position": _COUNT, "drafts": _COUNT, "accepted": _COUNT}, coerce=True, strict="filter")
+POSITIONS = pa.DataFrameSchema(
+    {**_KEYS, "position": _COUNT, "drafts": _COUNT, "accepted": _COUNT}, coerce=True, strict="filter"
+)
 
 
 def cells(records: list[dict[str, Any]]) -> pd.DataFrame:
@@ -111,12 +113,12 @@ def positions(records: list[dict[str, Any]]) -> pd.DataFrame:
 
 def launches(records: list[dict[str, Any]]) -> pd.DataFrame:
     """One row a launch: arm, k, launch, ready_s, first_request_s [s] and the startup facts as columns."""
+    columns = ["launch_id", "launch", "arm", "variant", "k", "ready_s", "first_request_s", "command"]
     rows = [
-        {**{key: value for key, value in r.items() if key in ("launch_id", "launch", "arm", "variant", "k", "ready_s", "first_request_s", "command")}, **r["facts"]}
+        {**{c: r.get(c) for c in columns}, **{fact: v for fact, v in r["facts"].items() if fact != "k"}}
         for r in records
         if r
     ]
-    columns = ["launch_id", "launch", "arm", "variant", "k", "ready_s", "first_request_s", "command"]
     return pd.DataFrame(rows, columns=None if rows else columns)
 
 
@@ -135,7 +137,9 @@ def _frame(records: list[dict[str, Any]], schema: pa.DataFrameSchema) -> pd.Data
 
 
 def _raw(records: list[dict[str, Any]], schema: pa.DataFrameSchema) -> pd.DataFrame:
-    return pd.DataFrame(records) if records else pd.DataFrame({name: pd.Series(dtype=object) for name in schema.columns})
+    return (
+        pd.DataFrame(records) if records else pd.DataFrame({name: pd.Series(dtype=object) for name in schema.columns})
+    )
 
 
 def _checked(frame: pd.DataFrame, schema: pa.DataFrameSchema) -> pd.DataFrame:

@@ -20,7 +20,17 @@ def runs(requests: pd.DataFrame) -> pd.DataFrame:
     Out: one row an arm, launch, workload and repeat; seconds [s], ttft [s], tpot [s/token], speeds [1/s].
     """
     timing = requests[requests.experiment == "timing"]
-    columns = ["seconds", "tok_s", "decode_tok_s", "chars_s", "chars", "ttft", "tpot", "completion_tokens", "repetition"]
+    columns = [
+        "seconds",
+        "tok_s",
+        "decode_tok_s",
+        "chars_s",
+        "chars",
+        "ttft",
+        "tpot",
+        "completion_tokens",
+        "repetition",
+    ]
     return timing.groupby([*KEYS, "launch", "repeat"], as_index=False)[columns].mean()
 
 
@@ -71,7 +81,9 @@ def paired(requests: pd.DataFrame) -> pd.DataFrame:
         per_launch = group.groupby("launch").ratio.apply(geometric_mean)
         lo, hi = ratio_interval(per_launch)
         over_prompts = group.groupby("prompt_id").ratio.apply(geometric_mean)
-        base = next(v for key, v in means.items() if key[0] == variant and key[2] == workload and key[1].startswith("baseline"))
+        base = next(
+            v for key, v in means.items() if key[0] == variant and key[2] == workload and key[1].startswith("baseline")
+        )
         own = means[(variant, arm, workload)]
         rows.append(
             {
@@ -91,7 +103,19 @@ def paired(requests: pd.DataFrame) -> pd.DataFrame:
                 "baseline_seconds": base,
             }
         )
-    columns = [*KEYS, "speedup", "lo", "hi", "launches", "prompts", "prompt_min", "prompt_max", "ratio_of_means", "seconds", "baseline_seconds"]
+    columns = [
+        *KEYS,
+        "speedup",
+        "lo",
+        "hi",
+        "launches",
+        "prompts",
+        "prompt_min",
+        "prompt_max",
+        "ratio_of_means",
+        "seconds",
+        "baseline_seconds",
+    ]
     return pd.DataFrame(rows, columns=columns).sort_values(["variant", "workload", "k"], ignore_index=True)
 
 
@@ -109,10 +133,23 @@ def recommend(sweep: pd.DataFrame, floor: NoiseFloor) -> pd.DataFrame:
         if best.speedup <= factor:
             k, value, reason = 0, 1.0, "no K is faster than the baseline beyond the noise floor"
         elif chosen.k != best.k:
-            k, value, reason = int(chosen.k), chosen.speedup, f"within the noise floor of K = {int(best.k)}, with fewer drafts"
+            k, value, reason = (
+                int(chosen.k),
+                chosen.speedup,
+                f"within the noise floor of K = {int(best.k)}, with fewer drafts",
+            )
         else:
             k, value, reason = int(best.k), best.speedup, "fastest"
-        rows.append({"workload": workload, "k": k, "speedup": value, "best_k": int(best.k), "best_speedup": best.speedup, "reason": reason})
+        rows.append(
+            {
+                "workload": workload,
+                "k": k,
+                "speedup": value,
+                "best_k": int(best.k),
+                "best_speedup": best.speedup,
+                "reason": reason,
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -124,17 +161,32 @@ def concurrency(cells: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFrame:
     """
     level = ["variant", "arm", "k", "workload", "concurrency"]
     part = cells[cells.experiment == "concurrency"]
-    table = part.groupby(level).agg(tokens=("completion_tokens", "sum"), wall=("wall_s", "sum"), requests=("requests", "sum"), preemptions=("preemptions", "sum"), cells=("cell_id", "size"))
-    table["aggregate"] = table.tokens / table.wall
+    table = part.groupby(level).agg(
+        tokens=("completion_tokens", "sum"),
+        wall=("wall_s", "sum"),
+        requests=("requests", "sum"),
+        preemptions=("preemptions", "sum"),
+        cells=("cell_id", "size"),
+    )
+    table["aggregate_tok_s"] = table.tokens / table.wall
     own = requests[requests.experiment == "concurrency"].groupby(level)
     table["per_request"] = own.tok_s.mean()
     table["per_request_sd"] = own.tok_s.std()
     table["ttft"] = own.ttft.mean()
     table = table.reset_index()
-    lowest = table.loc[table.groupby(["arm", "workload"]).concurrency.idxmin()].set_index(["arm", "workload"]).aggregate
-    table["scaling"] = table.aggregate / lowest.reindex(pd.MultiIndex.from_frame(table[["arm", "workload"]])).to_numpy()
-    base = table[table.k == 0].set_index(["variant", "workload", "concurrency"]).aggregate
-    table["over_baseline"] = table.aggregate / base.reindex(pd.MultiIndex.from_frame(table[["variant", "workload", "concurrency"]])).to_numpy()
+    lowest = (
+        table.loc[table.groupby(["arm", "workload"]).concurrency.idxmin()]
+        .set_index(["arm", "workload"])
+        .aggregate_tok_s
+    )
+    table["scaling"] = (
+        table.aggregate_tok_s / lowest.reindex(pd.MultiIndex.from_frame(table[["arm", "workload"]])).to_numpy()
+    )
+    base = table[table.k == 0].set_index(["variant", "workload", "concurrency"]).aggregate_tok_s
+    table["over_baseline"] = (
+        table.aggregate_tok_s
+        / base.reindex(pd.MultiIndex.from_frame(table[["variant", "workload", "concurrency"]])).to_numpy()
+    )
     return table.drop(columns=["tokens", "wall"])
 
 

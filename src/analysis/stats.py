@@ -77,4 +77,6 @@ def noise_floor(requests: pd.DataFrame) -> NoiseFloor:
         for _, group in table.groupby("workload")
     ]
     ratios = [max(r, 1 / r) for r in ratios if np.isfinite(r)]
-    return NoiseFloor(max(ratios, default=float("nan")), "launches" if launches else "repeats of one launch", len(ratios))
+    return NoiseFloor(
+        max(ratios, default=float("nan")), "launches" if launches else "repeats of one launch", len(ratios)
+    )

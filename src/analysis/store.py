@@ -185,7 +185,11 @@ class Store:
         try:
             return json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise StoreError(f"{self._shown(path)} is not JSON.", why=str(error), mend="Restore it, or move the study's folder away and measure again.") from None
+            raise StoreError(
+                f"{self._shown(path)} is not JSON.",
+                why=str(error),
+                mend="Restore it, or move the study's folder away and measure again.",
+            ) from None
 
     def _check_owner(self) -> None:
         record = self.study_record()
@@ -196,12 +200,23 @@ class Store:
                 mend=f"Move it to data/runs/{record.get('study')}, or give the study another name.",
             )
         if record and record.get("format") != FORMAT:
-            raise StoreError(f"{self._shown(self.folder)} has records of format {record.get('format')}; this version reads {FORMAT}.", mend="Use the version of the study that wrote them, or measure again under another name.")
+            raise StoreError(
+                f"{self._shown(self.folder)} has records of format {record.get('format')}; this version reads {FORMAT}.",
+                mend="Use the version of the study that wrote them, or measure again under another name.",
+            )
 
     def _cannot_write(self, path: Path, error: OSError) -> StoreError:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        mend = "Free some space and run again: everything measured so far is kept." if full else "Check the folder's owner and rights, then run again."
-        return StoreError(f"Records cannot be written to {self._shown(path)}.", why="The disk is full." if full else str(error.strerror), mend=mend)
+        mend = (
+            "Free some space and run again: everything measured so far is kept."
+            if full
+            else "Check the folder's owner and rights, then run again."
+        )
+        return StoreError(
+            f"Records cannot be written to {self._shown(path)}.",
+            why="The disk is full." if full else str(error.strerror),
+            mend=mend,
+        )
 
     def _shown(self, path: Path) -> str:
         return "/".join(path.parts[-3:])

@@ -36,10 +36,21 @@ def open_study(study: str, **chapter: Any) -> Session:
     """
     given = _injected()
     if wrong := params.stray(set(given)):
-        raise ParamsError("papermill was given a parameter that no study has.", why=" ".join(wrong), mend="Correct the name after -p, or the key in the file after -f.")
-    overrides = {**{k: v for k, v in given.items() if k != "study"}, **{k: v for k, v in chapter.items() if v is not None}}
+        raise ParamsError(
+            "papermill was given a parameter that no study has.",
+            why=" ".join(wrong),
+            mend="Correct the name after -p, or the key in the file after -f.",
+        )
+    overrides = {
+        **{k: v for k, v in given.items() if k != "study"},
+        **{k: v for k, v in chapter.items() if v is not None},
+    }
     complete = {"study", "title", "target", "drafter"} <= set(given)
-    return Session(params.validate({**overrides, "study": study}, "the injected parameters") if complete else params.load_study(study, **overrides))
+    return Session(
+        params.validate({**overrides, "study": study}, "the injected parameters")
+        if complete
+        else params.load_study(study, **overrides)
+    )
 
 
 class Session:
@@ -100,9 +111,16 @@ class Session:
         frames = self.frames("generated_python")
         code = frames.requests[frames.requests.experiment == "code"]
         known = self.store.outcomes()
-        todo = [r for r in code.itertuples(index=False) if (r.cell_id, r.index) not in known or known[(r.cell_id, r.index)]["text_hash"] != _text_hash(r.text)]
+        todo = [
+            r
+            for r in code.itertuples(index=False)
+            if (r.cell_id, r.index) not in known or known[(r.cell_id, r.index)]["text_hash"] != _text_hash(r.text)
+        ]
         if todo and self.study.measure == "never":
-            raise MissingCells(f"{len(todo)} generated programs have no recorded outcome, and measure is 'never'.", mend="Set measure to 'missing' where bubblewrap works.")
+            raise MissingCells(
+                f"{len(todo)} generated programs have no recorded outcome, and measure is 'never'.",
+                mend="Set measure to 'missing' where bubblewrap works.",
+            )
         line, charted = Line(), {r["arm"] for r in known.values() if r.get("chart")}
         for done, r in enumerate(todo, 1):
             line.show(f"executing generated program {done} of {len(todo)} ({r.arm})")
@@ -111,7 +129,16 @@ class Session:
             chart = b64encode(outcome.chart_png).decode() if outcome.chart_png and r.arm not in charted else ""
             charted |= {r.arm} if chart else set()
             self.store.append_outcome(
-                {"cell_id": r.cell_id, "index": int(r.index), "arm": r.arm, "text_hash": _text_hash(r.text), "code": program.code if program else "", **outcome.row(), "rows_ok": outcome.rows_ok, "chart": chart}
+                {
+                    "cell_id": r.cell_id,
+                    "index": int(r.index),
+                    "arm": r.arm,
+                    "text_hash": _text_hash(r.text),
+                    "code": program.code if program else "",
+                    **outcome.row(),
+                    "rows_ok": outcome.rows_ok,
+                    "chart": chart,
+                }
             )
         line.show(f"{len(todo)} programs executed, {len(code) - len(todo)} outcomes were on record.", final=True)
         return generated.frame(code, self.store.outcomes())
@@ -123,10 +150,23 @@ class Session:
     def provenance(self) -> Table:
         """What the records came from."""
         record = self.store.study_record().get("provenance") or provenance.collect(self.study.hash)
-        flat = {k: (", ".join(f"{a} {b}" for a, b in v.items()) if isinstance(v, dict) else ", ".join(v) or "none" if isinstance(v, list) else v) for k, v in record.items()}
-        flat["models"] = f"{self.study.target.model} {self.study.target.fingerprint}; {self.study.drafter.model} {self.study.drafter.fingerprint}"
+        flat = {
+            k: (
+                ", ".join(f"{a} {b}" for a, b in v.items())
+                if isinstance(v, dict)
+                else ", ".join(v) or "none"
+                if isinstance(v, list)
+                else v
+            )
+            for k, v in record.items()
+        }
+        flat["models"] = (
+            f"{self.study.target.model} {self.study.target.fingerprint}; {self.study.drafter.model} {self.study.drafter.fingerprint}"
+        )
         flat["stamp"] = self.stamp
-        return Table(pd.DataFrame(flat.items(), columns=["what", "value"]), "Provenance of the records", provenance=True)
+        return Table(
+            pd.DataFrame(flat.items(), columns=["what", "value"]), "Provenance of the records", provenance=True
+        )
 
     def _stop_where_a_check_fails(self) -> None:
         failed = [c for c in preflight.run(self.plan) if c.verdict == "fail"]
@@ -140,7 +180,11 @@ class Session:
 
 def launch_line(arm: plan.Arm) -> str:
     """The command that starts an arm, as one shell line without this machine's folders."""
-    command = launch.docker_command(arm) if arm.server.backend == "docker" else launch.process_command(arm, arm.server.port or 8000)
+    command = (
+        launch.docker_command(arm)
+        if arm.server.backend == "docker"
+        else launch.process_command(arm, arm.server.port or 8000)
+    )
     env = "" if arm.server.backend == "docker" else "".join(f"{k}={v} " for k, v in sorted(arm.server.env.items()))
     return env + backend.shown(command)
 
@@ -160,4 +204,3 @@ def _injected() -> dict[str, Any]:
 
 def _text_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-

@@ -10,7 +10,17 @@ from analysis.servers.facts import StartupFacts, differences
 from analysis.show import Table
 from analysis.stats import NoiseFloor
 
-_SPEED = {"seconds": ".2f", "seconds_sd": ".2f", "tok_s": ".1f", "decode_tok_s": ".1f", "chars_s": ".0f", "chars": ".0f", "ttft": ".3f", "tpot": ".4f", "repetition": ".0%"}
+_SPEED = {
+    "seconds": ".2f",
+    "seconds_sd": ".2f",
+    "tok_s": ".1f",
+    "decode_tok_s": ".1f",
+    "chars_s": ".0f",
+    "chars": ".0f",
+    "ttft": ".3f",
+    "tpot": ".4f",
+    "repetition": ".0%",
+}
 _TIMES = "{:.2f}×".format
 
 
@@ -19,50 +29,123 @@ def plan(plan: Plan) -> Table:
     rows = []
     for arm, number in plan.launches():
         cells = plan.of(arm, number)
-        rows.append({"launch": number, "arm": arm.name, "K": arm.k, "cells": len(cells), "requests": sum(len(c.requests) for c in cells), "tokens at most": sum(c.tokens for c in cells)})
+        rows.append(
+            {
+                "launch": number,
+                "arm": arm.name,
+                "K": arm.k,
+                "cells": len(cells),
+                "requests": sum(len(c.requests) for c in cells),
+                "tokens at most": sum(c.tokens for c in cells),
+            }
+        )
     note = f"{len(rows)} launches, {len(plan.cells)} cells, about {plan.minutes():.0f} minutes if a start takes {plan.study.expect.start_s:.0f} s and the baseline runs at {plan.study.expect.tok_s:g} tok/s."
     return Table(pd.DataFrame(rows), "The plan: what will be launched and measured", note=note)
 
 
 def checks(checks: list) -> Table:
     """The preflight table: check, verdict, evidence, mend."""
-    return Table(pd.DataFrame([{"check": c.name, "verdict": c.verdict, "evidence": c.evidence, "mend": c.mend or None} for c in checks]), "Preflight: everything that can be known before a launch")
+    return Table(
+        pd.DataFrame(
+            [{"check": c.name, "verdict": c.verdict, "evidence": c.evidence, "mend": c.mend or None} for c in checks]
+        ),
+        "Preflight: everything that can be known before a launch",
+    )
 
 
 def runs(requests: pd.DataFrame) -> Table:
     """Every run by workload: seconds, tok/s, ch/s, characters, TTFT, TPOT."""
     table = speedup.runs(requests).drop(columns=["variant", "k", "repetition", "decode_tok_s"])
-    return Table(table, "Each run: means over the prompts of a workload. Seconds from sending to the last token; TTFT [s]; TPOT [s/token]; one stream", _SPEED)
+    return Table(
+        table,
+        "Each run: means over the prompts of a workload. Seconds from sending to the last token; TTFT [s]; TPOT [s/token]; one stream",
+        _SPEED,
+    )
 
 
 def speeds(table: pd.DataFrame) -> Table:
     """Means by arm and workload. In: `speedup.by_workload`."""
-    return Table(table.drop(columns=["variant", "k"]), "Means over prompts and runs (seconds_sd: standard deviation over both; repetition: share of repeated word windows)", _SPEED)
+    return Table(
+        table.drop(columns=["variant", "k"]),
+        "Means over prompts and runs (seconds_sd: standard deviation over both; repetition: share of repeated word windows)",
+        _SPEED,
+    )
 
 
 def cold_start(launches: pd.DataFrame) -> Table:
-    columns = [c for c in ["arm", "launch", "ready_s", "weights_load_s", "load_s", "init_engine_s", "first_request_s", "weights_gib", "kv_tokens"] if c in launches and launches[c].notna().any()]
-    return Table(launches[columns], "Cold start, apart from all speeds: seconds to ready, loading weights, initialising the engine, and the first request", {"ready_s": ".1f", "first_request_s": ".2f"})
+    columns = [
+        c
+        for c in [
+            "arm",
+            "launch",
+            "ready_s",
+            "weights_load_s",
+            "load_s",
+            "init_engine_s",
+            "first_request_s",
+            "weights_gib",
+            "kv_tokens",
+        ]
+        if c in launches and launches[c].notna().any()
+    ]
+    return Table(
+        launches[columns],
+        "Cold start, apart from all speeds: seconds to ready, loading weights, initialising the engine, and the first request",
+        {"ready_s": ".1f", "first_request_s": ".2f"},
+    )
 
 
 def speedups(paired: pd.DataFrame, floor: NoiseFloor, headline: bool = False) -> Table:
     """Speedup with interval or spread, the published ratio beside it, and what it is worth. In: `speedup.paired`."""
     table = paired.assign(verdict=[speedup.verdict(r, floor) for _, r in paired.iterrows()])
-    show = table[["workload", "arm", "baseline_seconds", "seconds", "speedup", "lo", "hi", "prompt_min", "prompt_max", "ratio_of_means", "prompts", "launches", "verdict"]]
+    show = table[
+        [
+            "workload",
+            "arm",
+            "baseline_seconds",
+            "seconds",
+            "speedup",
+            "lo",
+            "hi",
+            "prompt_min",
+            "prompt_max",
+            "ratio_of_means",
+            "prompts",
+            "launches",
+            "verdict",
+        ]
+    ]
     if show.lo.isna().all():
         show = show.drop(columns=["lo", "hi"])
-    note = f"Noise floor {floor.factor:.3f}× (baseline against itself, {floor.between})." if floor.known else "No noise floor: the baseline was measured once."
+    note = (
+        f"Noise floor {floor.factor:.3f}× (baseline against itself, {floor.between})."
+        if floor.known
+        else "No noise floor: the baseline was measured once."
+    )
     if paired.launches.max() == 1:
         note += " One launch an arm gives no interval; prompt_min and prompt_max are the range over prompts."
-    formats = dict.fromkeys(["speedup", "lo", "hi", "prompt_min", "prompt_max", "ratio_of_means"], _TIMES) | {"seconds": ".2f", "baseline_seconds": ".2f"}
-    return Table(show, "Speedup: geometric mean of paired per-prompt ratios; ratio_of_means is the articles' ratio of mean seconds", formats, note, headline=headline)
+    formats = dict.fromkeys(["speedup", "lo", "hi", "prompt_min", "prompt_max", "ratio_of_means"], _TIMES) | {
+        "seconds": ".2f",
+        "baseline_seconds": ".2f",
+    }
+    return Table(
+        show,
+        "Speedup: geometric mean of paired per-prompt ratios; ratio_of_means is the articles' ratio of mean seconds",
+        formats,
+        note,
+        headline=headline,
+    )
 
 
 def head_to_head(table: pd.DataFrame) -> Table:
     """Absolute speed of all arms side by side, each against the first baseline (mean over workloads)."""
     mean = table.groupby(["arm", "k"], as_index=False)[["seconds", "tok_s", "chars_s", "ttft"]].mean().sort_values("k")
     mean["vs baseline"] = mean.tok_s / mean.tok_s.iloc[0]
-    return Table(mean.drop(columns="k"), "Head to head: means over workloads", {"seconds": ".2f", "tok_s": ".1f", "chars_s": ".0f", "ttft": ".3f", "vs baseline": _TIMES})
+    return Table(
+        mean.drop(columns="k"),
+        "Head to head: means over workloads",
+        {"seconds": ".2f", "tok_s": ".1f", "chars_s": ".0f", "ttft": ".3f", "vs baseline": _TIMES},
+    )
 
 
 def sweep(sweep: pd.DataFrame) -> Table:
@@ -70,33 +153,65 @@ def sweep(sweep: pd.DataFrame) -> Table:
     part = sweep[sweep.variant == "main"]
     wide = part.pivot(index="k", columns="workload", values=["seconds", "speedup"]).swaplevel(axis=1)
     wide.columns = [f"{w} [{'s' if what == 'seconds' else '×'}]" for w, what in wide.columns]
-    return Table(wide[sorted(wide.columns)].reset_index().rename(columns={"k": "K"}), "Mean seconds of a request and speedup by K", dict.fromkeys(wide.columns, ".2f"))
+    return Table(
+        wide[sorted(wide.columns)].reset_index().rename(columns={"k": "K"}),
+        "Mean seconds of a request and speedup by K",
+        dict.fromkeys(wide.columns, ".2f"),
+    )
 
 
 def recommendation(table: pd.DataFrame) -> Table:
     """Recommended K by workload. In: `speedup.recommend`."""
-    return Table(table.rename(columns={"k": "recommended K"}), "Recommendation, computed: the smallest K within the noise floor of the fastest", {"speedup": _TIMES, "best_speedup": _TIMES}, headline=True)
+    return Table(
+        table.rename(columns={"k": "recommended K"}),
+        "Recommendation, computed: the smallest K within the noise floor of the fastest",
+        {"speedup": _TIMES, "best_speedup": _TIMES},
+        headline=True,
+    )
 
 
 def concurrency(table: pd.DataFrame) -> Table:
     """Aggregate and per-request speed by load. In: `speedup.concurrency`."""
-    formats = {"aggregate": ".1f", "per_request": ".1f", "per_request_sd": ".1f", "ttft": ".3f", "scaling": _TIMES, "over_baseline": _TIMES}
-    return Table(table.drop(columns=["variant", "k", "cells"]), "Aggregate tok/s (all streams over wall time), tok/s of a request with its spread over requests, scaling against the lowest level, and MTP over the baseline at the same level", formats)
+    formats = {
+        "aggregate_tok_s": ".1f",
+        "per_request": ".1f",
+        "per_request_sd": ".1f",
+        "ttft": ".3f",
+        "scaling": _TIMES,
+        "over_baseline": _TIMES,
+    }
+    return Table(
+        table.drop(columns=["variant", "k", "cells"]),
+        "Aggregate tok/s (all streams over wall time), tok/s of a request with its spread over requests, scaling against the lowest level, and MTP over the baseline at the same level",
+        formats,
+    )
 
 
 def acceptance(arms: pd.DataFrame) -> Table:
     """Drafts, draft tokens, accepted, AR, AL. In: `acceptance.by_arm`."""
-    return Table(arms[["arm", "workload", "drafts", "draft_tokens", "accepted", "ar", "al"]], "Acceptance from the engine's counters", {"ar": ".1%", "al": ".2f"})
+    return Table(
+        arms[["arm", "workload", "drafts", "draft_tokens", "accepted", "ar", "al"]],
+        "Acceptance from the engine's counters",
+        {"ar": ".1%", "al": ".2f"},
+    )
 
 
 def positions(table: pd.DataFrame) -> Table:
     """p_i and c_i in the articles' form: one row an arm and workload, positions joined by a slash."""
     part = table[table.variant == "main"]
     rows = [
-        {"arm": arm, "workload": workload, "p_i [%]": " / ".join(f"{100 * v:.1f}" for v in g.p), "c_i [%]": " / ".join("–" if v != v else f"{100 * v:.1f}" for v in g.c)}
+        {
+            "arm": arm,
+            "workload": workload,
+            "p_i [%]": " / ".join(f"{100 * v:.1f}" for v in g.p),
+            "c_i [%]": " / ".join("–" if v != v else f"{100 * v:.1f}" for v in g.c),
+        }
         for (arm, workload), g in part.groupby(["arm", "workload"])
     ]
-    return Table(pd.DataFrame(rows), "Acceptance by draft position, the first position left: unconditional p_i and conditional c_i")
+    return Table(
+        pd.DataFrame(rows),
+        "Acceptance by draft position, the first position left: unconditional p_i and conditional c_i",
+    )
 
 
 def identities(table: pd.DataFrame) -> Table:
@@ -104,47 +219,116 @@ def identities(table: pd.DataFrame) -> Table:
     rows = []
     for identity, group in table.groupby("identity", sort=False):
         bad = group[~group.holds]
-        rows.append({"identity": identity, "checked": len(group), "hold": int(group.holds.sum()), "first failure": None if bad.empty else f"{bad.iloc[0].arm}, {bad.iloc[0].workload}: {bad.iloc[0].left:g} ≠ {bad.iloc[0].right:g}"})
+        rows.append(
+            {
+                "identity": identity,
+                "checked": len(group),
+                "hold": int(group.holds.sum()),
+                "first failure": None
+                if bad.empty
+                else f"{bad.iloc[0].arm}, {bad.iloc[0].workload}: {bad.iloc[0].left:g} ≠ {bad.iloc[0].right:g}",
+            }
+        )
     return Table(pd.DataFrame(rows), "Identities of the counters, checked for every arm and workload")
 
 
 def ledger(table: pd.DataFrame) -> Table:
     """The token ledger. In: `acceptance.ledger`."""
-    columns = ["arm", "workload", "completion_tokens", "requests", "drafts", "accepted", "residual", "undrafted", "cut", "unexplained"]
+    columns = [
+        "arm",
+        "workload",
+        "completion_tokens",
+        "requests",
+        "drafts",
+        "accepted",
+        "residual",
+        "undrafted",
+        "cut",
+        "unexplained",
+    ]
     note = "completion tokens = requests + drafts + accepted + undrafted steps − cut tokens. Undrafted and cut come from the engine's own ledger of each request; unexplained is what neither accounts for."
     return Table(table[columns], "Token ledger of the timing cells", note=note)
 
 
 def programs(rates: pd.DataFrame) -> Table:
     """Share of generated programs that pass each check. In: `generated.rates`."""
-    formats = dict.fromkeys(["parsed", "ran", "columns_ok", "rows_ok", "returns_ok", "chart_written", "passed", "passed_lo", "passed_hi"], ".0%") | dict.fromkeys(["generate_s", "execute_s", "total_s"], ".2f")
-    return Table(rates.drop(columns="k"), "Generated programs: share that passes each check (95 % Wilson interval of passed) and mean seconds", formats, headline=True)
+    formats = dict.fromkeys(
+        ["parsed", "ran", "columns_ok", "rows_ok", "returns_ok", "chart_written", "passed", "passed_lo", "passed_hi"],
+        ".0%",
+    ) | dict.fromkeys(["generate_s", "execute_s", "total_s"], ".2f")
+    return Table(
+        rates.drop(columns="k"),
+        "Generated programs: share that passes each check (95 % Wilson interval of passed) and mean seconds",
+        formats,
+        headline=True,
+    )
 
 
 def agreement(table: pd.DataFrame) -> Table:
-    return Table(table.drop(columns="k"), "Greedy texts: share of prompts with identical text (95 % Wilson interval), and mean share of the text before the first difference", dict.fromkeys(["share", "lo", "hi", "common_prefix"], ".0%"))
+    return Table(
+        table.drop(columns="k"),
+        "Greedy texts: share of prompts with identical text (95 % Wilson interval), and mean share of the text before the first difference",
+        dict.fromkeys(["share", "lo", "hi", "common_prefix"], ".0%"),
+    )
 
 
 def every_program(programs: pd.DataFrame) -> Table:
     """Outcome of every generated program. In: `generated.frame`."""
-    columns = ["arm", "seed", "tokens", "generate_s", "execute_s", "parsed", "ran", "columns_ok", "rows", "returns_ok", "chart_written", "passed", "reason"]
-    return Table(programs[columns], "Every generated program and what became of it", {"generate_s": ".2f", "execute_s": ".2f"})
+    columns = [
+        "arm",
+        "seed",
+        "tokens",
+        "generate_s",
+        "execute_s",
+        "parsed",
+        "ran",
+        "columns_ok",
+        "rows",
+        "returns_ok",
+        "chart_written",
+        "passed",
+        "reason",
+    ]
+    return Table(
+        programs[columns], "Every generated program and what became of it", {"generate_s": ".2f", "execute_s": ".2f"}
+    )
 
 
 def partings(pairs: pd.DataFrame) -> Table:
     """By workload: identical texts and the mean share before the first difference. In: `losslessness.pairs`."""
-    table = pairs.groupby(["comparison", "workload"], as_index=False).agg(prompts=("same", "size"), identical=("same", "sum"), common=("common", "mean"))
-    return Table(table, "Identical texts by workload; common: mean share of the text before the first difference", {"common": ".0%"})
+    table = pairs.groupby(["comparison", "workload"], as_index=False).agg(
+        prompts=("same", "size"), identical=("same", "sum"), common=("common", "mean")
+    )
+    return Table(
+        table,
+        "Identical texts by workload; common: mean share of the text before the first difference",
+        {"common": ".0%"},
+    )
 
 
 def launch_differences(launches: pd.DataFrame) -> Table:
     """Startup facts that differ from the baseline's and are not the drafter itself. In: launch frame."""
     fields = StartupFacts.model_fields
-    read = [(r["arm"], StartupFacts.model_validate({k: v for k, v in r.items() if k in fields and v is not None and v == v})) for r in launches.to_dict("records")]
+    read = [
+        (
+            r["arm"],
+            StartupFacts.model_validate({k: v for k, v in r.items() if k in fields and v is not None and v == v}),
+        )
+        for r in launches.to_dict("records")
+    ]
     baseline = next((f for arm, f in read if arm.startswith("baseline")), None)
-    rows = [{"arm": arm, "fact": fact, "baseline": str(a), "this arm": str(b)} for arm, f in read if baseline and f != baseline for fact, a, b in differences(baseline, f)]
+    rows = [
+        {"arm": arm, "fact": fact, "baseline": str(a), "this arm": str(b)}
+        for arm, f in read
+        if baseline and f != baseline
+        for fact, a, b in differences(baseline, f)
+    ]
     note = "" if rows else "None: beside the drafter, the arms started alike."
-    return Table(pd.DataFrame(rows, columns=["arm", "fact", "baseline", "this arm"]), "Differences between the launches that are not the drafter", note=note)
+    return Table(
+        pd.DataFrame(rows, columns=["arm", "fact", "baseline", "this arm"]),
+        "Differences between the launches that are not the drafter",
+        note=note,
+    )
 
 
 # -- sentences ---------------------------------------------------------------------------------------------------
@@ -159,7 +343,10 @@ def floor_sentence(floor: NoiseFloor) -> str:
 
 def best_k_sentence(table: pd.DataFrame) -> str:
     """One sentence for the recommendation. In: `speedup.recommend`."""
-    parts = [f"K = {r.k} for {r.workload} ({r.speedup:.2f}×)" if r.k else f"no drafter for {r.workload}" for r in table.itertuples()]
+    parts = [
+        f"K = {r.k} for {r.workload} ({r.speedup:.2f}×)" if r.k else f"no drafter for {r.workload}"
+        for r in table.itertuples()
+    ]
     return f"Use {'; '.join(parts)}."
 
 
@@ -169,16 +356,28 @@ def speedup_sentence(paired: pd.DataFrame, floor: NoiseFloor) -> str:
     for _, r in paired.iterrows():
         interval = f" (95 % {r.lo:.2f} to {r.hi:.2f})" if r.lo == r.lo else ""
         verdict = speedup.verdict(r, floor)
-        parts.append(f"{r.speedup:.2f}×{interval} on {r.workload}" + (" (not distinguishable from 1)" if verdict == "not distinguishable" else ""))
+        parts.append(
+            f"{r.speedup:.2f}×{interval} on {r.workload}"
+            + (" (not distinguishable from 1)" if verdict == "not distinguishable" else "")
+        )
     tail = "" if paired.launches.max() > 1 else " One launch: no interval."
     return f"With {paired.arm.iloc[0]}: {', '.join(parts)}.{tail}"
 
 
 def load_sentence(table: pd.DataFrame) -> str:
     """One sentence on scaling. In: `speedup.concurrency`."""
-    means = table.groupby(["arm", "k", "concurrency"], as_index=False)[["aggregate", "scaling", "over_baseline"]].mean()
+    means = table.groupby(["arm", "k", "concurrency"], as_index=False)[
+        ["aggregate_tok_s", "scaling", "over_baseline"]
+    ].mean()
     top = means[means.concurrency == means.concurrency.max()].sort_values("k")
-    return f"At {int(top.concurrency.iloc[0])} streams " + ", ".join(f"{r.arm} gives {r.aggregate:.0f} tok/s, {r.scaling:.1f} times its single stream" for r in top.itertuples()) + " (means over workloads)."
+    return (
+        f"At {int(top.concurrency.iloc[0])} streams "
+        + ", ".join(
+            f"{r.arm} gives {r.aggregate_tok_s:.0f} tok/s, {r.scaling:.1f} times its single stream"
+            for r in top.itertuples()
+        )
+        + " (means over workloads)."
+    )
 
 
 def ledger_sentence(ledger: pd.DataFrame, identities: pd.DataFrame) -> str:
@@ -200,4 +399,3 @@ def agreement_sentence(table: pd.DataFrame, p: float) -> str:
     """What the control says about the MTP arm's agreement. In: `losslessness.agreement`, `against_control`."""
     parts = [f"{r.comparison}: {r.identical} of {r.prompts}" for r in table.itertuples()]
     return f"Identical greedy texts, {'; '.join(parts)} (exact McNemar p = {p:.2f} against the control)."
-

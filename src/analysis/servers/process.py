@@ -58,14 +58,22 @@ def serve(arm: Arm, log: Path, launch_id: str, progress: Progress = lambda text:
             mend=f"Stop that program (ss -ltnp 'sport = :{port}' shows it), or set server.port to 0 for a free one.",
         )
     command = launch.process_command(arm, port)
-    env = {**os.environ, "HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "1" if arm.target.local else "0"), **arm.server.env, TAG: launch_id}
+    env = {
+        **os.environ,
+        "HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "1" if arm.target.local else "0"),
+        **arm.server.env,
+        TAG: launch_id,
+    }
     env.setdefault("VLLM_NO_USAGE_STATS", "1")
     started = time.monotonic()
     guard = subprocess.Popen(
         [sys.executable, "-S", "-m", "analysis.servers.guard", str(log), "--", *command],
         stdin=subprocess.PIPE,
         start_new_session=True,
-        env={**env, "PYTHONPATH": os.pathsep.join(p for p in (str(Path(__file__).parents[2]), env.get("PYTHONPATH")) if p)},
+        env={
+            **env,
+            "PYTHONPATH": os.pathsep.join(p for p in (str(Path(__file__).parents[2]), env.get("PYTHONPATH")) if p),
+        },
         cwd=log.parent,
     )
     url = f"http://127.0.0.1:{port}"
@@ -119,7 +127,10 @@ def _wait_until_healthy(arm: Arm, url: str, guard: subprocess.Popen, log: Path, 
     with httpx.Client(timeout=2, trust_env=False) as http:
         while (waited := time.monotonic() - begin) < limit:
             if guard.poll() is not None:
-                raise _failure(f"The server for arm {arm.name} stopped while loading (exit {guard.returncode}, {waited:.0f} s).", log)
+                raise _failure(
+                    f"The server for arm {arm.name} stopped while loading (exit {guard.returncode}, {waited:.0f} s).",
+                    log,
+                )
             with contextlib.suppress(httpx.HTTPError):
                 if http.get(f"{url}/health").status_code == 200:
                     return
@@ -134,7 +145,11 @@ def _wait_until_healthy(arm: Arm, url: str, guard: subprocess.Popen, log: Path, 
 def _failure(what: str, log: Path) -> ServerError:
     text = log.read_text(errors="replace") if log.exists() else ""
     cause = diagnosis.of_failed_start(text)
-    why, mend = (cause.cause, cause.mend) if cause else ("the log names no cause that this study knows.", "Read the log; its last lines are below.")
+    why, mend = (
+        (cause.cause, cause.mend)
+        if cause
+        else ("the log names no cause that this study knows.", "Read the log; its last lines are below.")
+    )
     return ServerError(what, why=why, mend=mend, details=f"Log: {_shown(log)}\n" + "\n".join(text.splitlines()[-12:]))
 
 
@@ -145,7 +160,14 @@ def _shown(log: Path) -> str:
 def _stage(log: Path) -> str:
     """What the log says is going on, in a few words."""
     text = log.read_text(errors="replace") if log.exists() else ""
-    stages = (("Application startup complete", "ready"), ("init engine", "warming up"), ("KV cache size", "K/V cache"), ("Starting to load model", "loading weights"), ("Initializing a V1", "engine"), ("Resolved architecture", "reading the model's configuration"))
+    stages = (
+        ("Application startup complete", "ready"),
+        ("init engine", "warming up"),
+        ("KV cache size", "K/V cache"),
+        ("Starting to load model", "loading weights"),
+        ("Initializing a V1", "engine"),
+        ("Resolved architecture", "reading the model's configuration"),
+    )
     return next((stage for sign, stage in stages if sign in text), "importing vLLM")
 
 
