@@ -124,8 +124,8 @@ PLOTLY_LAYOUT: dict[str, Any] = {
     "xaxis": _AXIS,
     "yaxis": _AXIS,
     "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom", "title": {"text": ""}},
-    "margin": {"l": 56, "r": 16, "t": 48, "b": 56},
-    "height": 420,
+    "margin": {"l": 56, "r": 16, "t": 48, "b": 76},
+    "height": 440,
     "bargap": 0.28,
     "bargroupgap": 0.06,
     "hoverlabel": {"font": {"family": FONTS}},
@@ -166,12 +166,15 @@ MATPLOTLIB: dict[str, Any] = {
 
 
 def stamp_live(live: go.Figure, stamp: str) -> go.Figure:
-    """The figure with its stamp in the lower right corner; the figure given is changed and returned."""
-    live.add_annotation(
-        text=stamp, xref="paper", yref="paper", x=1, y=0, xanchor="right", yanchor="top", yshift=-34,
-        showarrow=False, font={"size": 10, "color": INK}, name="stamp",
-    )  # fmt: skip
-    return live
+    """The figure with its stamp in the lower right corner; the figure given is changed and returned.
+
+    The stamp is plotly's title, which keeps a line of its own below long axis titles: the figure's real title is a
+    heading of the page, not a part of the drawing.
+    """
+    place = {"x": 1, "xref": "paper", "xanchor": "right", "y": 0, "yref": "container", "yanchor": "bottom"}
+    return live.update_layout(
+        title={"text": stamp, "font": {"size": 10, "color": INK}, "automargin": True, "pad": {"b": 4, "t": 4}, **place}
+    )
 
 
 def static_svg(drawing: matplotlib.figure.Figure, stamp: str) -> str:
@@ -242,6 +245,7 @@ class Figure:
             raise ValueError("a figure needs a title, a caption and an alt text")
         live = go.Figure(self.live)
         live.layout.template = go.layout.Template(PLOTLY_TEMPLATE)  # replaces plotly's own, which an update would keep
+        live.for_each_annotation(lambda note: note.update(font_size=13), selector={"font.size": 16})  # panel titles
         self.live = stamp_live(live, self.stamp)
         if not isinstance(self.static, str):
             self.static = static_svg(self.static, self.stamp)

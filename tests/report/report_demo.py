@@ -11,6 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from matplotlib import pyplot
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from plotly.subplots import make_subplots
 
 from analysis.show import MATPLOTLIB, Figure, Panel, Say, SideBySide, Table, arm_style
 
@@ -125,6 +126,32 @@ def throughput_lines(stamp: str = "miniature") -> Figure:
     )  # fmt: skip
 
 
+def acceptance_panels(stamp: str = "miniature") -> Figure:
+    """Three panels that share an axis: the widest figure a chapter has."""
+    positions = np.arange(1, 5)
+    live = make_subplots(1, 3, shared_yaxes=True, subplot_titles=WORKLOADS)
+    rows = []
+    with matplotlib.rc_context(MATPLOTLIB):
+        still, grid = pyplot.subplots(1, 3, sharey=True, figsize=(8.4, 3.9))
+        for at, (workload, axes) in enumerate(zip(WORKLOADS, grid, strict=True)):
+            style = arm_style(4)
+            share = (0.6 + 0.1 * at) ** positions
+            rows += [{"workload": workload, "position": int(i), "p": p} for i, p in zip(positions, share, strict=True)]
+            line, marker = {"color": style.color, "dash": style.dash}, {"symbol": style.symbol}
+            live.add_scatter(x=positions, y=share, line=line, marker=marker, mode="lines+markers", row=1, col=at + 1)
+            axes.plot(positions, share, color=style.color, linestyle=style.mpl_linestyle, marker=style.mpl_marker)
+            axes.set_title(workload, fontsize=10)
+            axes.set_xlabel("position in the draft (0 is first)")
+        live.update_xaxes(title="position in the draft (0 is first)")
+        live.update_yaxes(title="accepted share", col=1)
+        live.update_layout(showlegend=False)
+        grid[0].set_ylabel("accepted share")
+    return Figure(
+        live, still, "Later positions are accepted less often", "Unconditional acceptance p_i at K = 4.",
+        "Three falling curves; the one of py_code falls slowest.", pd.DataFrame(rows), stamp,
+    )  # fmt: skip
+
+
 def wide_table() -> Table:
     random = np.random.default_rng(2)
     frame = pd.DataFrame({
@@ -194,6 +221,7 @@ def demo_notebooks() -> dict[str, nbformat.NotebookNode]:
         "04_concurrency.ipynb": notebook(
             "# Does the gain survive several streams?\n\nAggregate throughput, MTP against baseline at every level.",
             ("figures.throughput(levels)", [throughput_lines()]),
+            ("figures.acceptance(positions)", [acceptance_panels()]),
             ("s.say(text)", [Say("At 8 streams the gain of K = 4 is about half of what one stream sees.")]),
             "## Limits\n\n| level | meaning |\n|---|---|\n| 1 | one stream |\n| 8 | eight streams |",
             ("s.provenance()", [facts], "provenance"),

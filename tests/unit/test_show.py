@@ -82,7 +82,7 @@ def test_a_figure_shows_itself_and_then_its_caption(monkeypatch):
 
 def test_the_stamp_is_in_both_twins():
     data, _ = figure(stamp="synthetic-acceptance").bundle()
-    assert [note["text"] for note in data[PLOTLY_MIME]["layout"]["annotations"]] == ["synthetic-acceptance"]
+    assert data[PLOTLY_MIME]["layout"]["title"]["text"] == "synthetic-acceptance"
     assert "synthetic-acceptance" in data["image/svg+xml"]
 
 

@@ -23,7 +23,8 @@
     const picture = live.parentElement;
     const figure = figureOf(block);
     live.hidden = false;
-    live.style.height = `${figure.layout.height || 420}px`;
+    picture.classList.toggle("panelled", Boolean(figure.layout.xaxis2));
+    live.style.height = `${figure.layout.height || figure.layout.template.layout.height}px`;
     try {
       await Plotly.react(live, figure.data, figure.layout, { responsive: true, displayModeBar: false, doubleClick: "reset" });
       picture.classList.add("drawn");
