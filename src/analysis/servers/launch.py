@@ -10,6 +10,7 @@ from analysis.params import inside
 from analysis.plan import Arm
 
 PORT_IN_CONTAINER = 8000
+NAME = "vllm-mtp"
 
 
 def speculative_config(arm: Arm) -> dict | None:
@@ -21,11 +22,93 @@ def speculative_config(arm: Arm) -> dict | None:
 
 def vllm_args(arm: Arm, *, host: str | None = None, port: int | None = None) -> list[str]:
     """Arguments of vLLM's OpenAI server, the model first (or as ``--model`` where ``server.model_flag``)."""
-    s, out = arm.server, []
+    s = arm.server
     model = _path(arm, arm.target.model)
-    out += ["--model", model] if s.model_flag else [model]
-    if arm.target.revision and not arm.target.local:
-        out += ["--revision", arm.target.revision]
+    flags = [(flag, *values) for flag, *values in _flags(arm, host, port)]
+    rank = {flag: place for place, flag in enumerate(s.order)}
+    flags.sort(key=lambda words: rank.get(words[0], len(rank)))  # stable: the rest keeps its order
+    return [*(["--model"] if s.model_flag else []), model, *(word for words in flags for word in words)]
+
+
+def serve_command(arm: Arm, host: str, port: int) -> list[str]:
+    """``vllm serve MODEL …``: what a person types, a unit or a manifest runs."""
+    return ["vllm", "serve", *vllm_args(arm, host=host, port=port)]
+
+
+def process_command(arm: Arm, port: int) -> list[str]:
+    """Command of the ``process`` backend: the interpreter that runs this, on the loopback address unless told."""
+    if arm.server.serve:
+        return serve_command(arm, arm.server.host or "127.0.0.1", port)
+    args = vllm_args(arm, host=arm.server.host or "127.0.0.1", port=port)
+    if not arm.server.model_flag:
+        args = ["--model", *args]
+    return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *args]
+
+
+def docker_command(
+    arm: Arm, port: int | None = None, name: str = NAME, labels: dict[str, str] | None = None
+) -> list[str]:
+    """Command of the ``docker`` backend: ``docker run -d …`` (or podman), image by tag or by digest.
+
+    Parameters
+    ----------
+    port : int, optional
+        Published port. A port that the study names is published on every address, as a person would; a free one (the
+        default, `server.port` 0) on the loopback address alone.
+    labels : dict, optional
+        How the study finds its own containers again; a printed launch has none.
+    """
+    s = arm.server
+    out = [s.engine, "run", "-d", "--name", s.container_name or name]
+    for key, value in (labels or {}).items():
+        out += ["--label", f"{key}={value}"]
+    for flag, value in (("--gpus", s.gpus), ("--ipc", s.ipc), ("--shm-size", s.shm_size)):
+        if value:
+            out += [flag, value]
+    outside = str(s.port) if s.port else f"127.0.0.1:{port or PORT_IN_CONTAINER}"
+    out += ["-p", f"{outside}:{PORT_IN_CONTAINER}"]
+    for mount in s.mounts:
+        out += ["-v", _mount(mount)]
+    for key, value in sorted(s.env.items()):
+        out += ["-e", f"{key}={value}"]
+    if s.entrypoint:
+        out += ["--entrypoint", s.entrypoint]
+    out += [*s.run_args, image(arm)]
+    return out + vllm_args(arm)
+
+
+def image(arm: Arm) -> str:
+    """The image by its tag, or by its digest where the study pins one."""
+    name = arm.server.image or ""
+    return f"{name.split('@')[0]}@{arm.server.digest}" if arm.server.digest else name
+
+
+def shell(command: list[str], env: dict[str, str] | None = None) -> str:
+    """A copy-pasteable, wrapped shell line. ``$HOME`` and ``~`` stay for the shell to expand."""
+    words = [f"{k}={shlex.quote(v)}" for k, v in sorted((env or {}).items())] + [_quote(w) for w in command]
+    lines: list[str] = []
+    for word in words:
+        follows_option = bool(lines) and lines[-1].startswith("-") and " " not in lines[-1]
+        if not lines or word.startswith("-") or (not follows_option and len(lines[-1]) + len(word) > 100):
+            lines.append(word)
+        else:
+            lines[-1] += f" {word}"
+    return " \\\n  ".join(lines)
+
+
+def host_folder(arm: Arm, path: str) -> str | None:
+    """Where a path of the container lies on this machine, by the arm's mounts; None where no mount covers it."""
+    for mount in arm.server.mounts:
+        outside, inside_, *_ = mount.split(":")
+        if path == inside_ or path.startswith(inside_.rstrip("/") + "/"):
+            return outside + path[len(inside_.rstrip("/")) :]
+    return None
+
+
+def _flags(arm: Arm, host: str | None, port: int | None) -> list[list[str]]:
+    """Every flag with its values, in the study's own order."""
+    s = arm.server
+    out = [["--revision", arm.target.revision]] if arm.target.revision and not arm.target.local else []
     for flag, value in (
         ("--served-model-name", s.served_model_name),
         ("--host", host),
@@ -41,63 +124,33 @@ def vllm_args(arm: Arm, *, host: str | None = None, port: int | None = None) -> 
         ("--download-dir", s.download_dir),
     ):
         if value is not None:
-            out += [flag, f"{value:g}" if isinstance(value, float) else str(value)]
+            out.append([flag, f"{value:g}" if isinstance(value, float) else str(value)])
     if s.limit_mm_per_prompt is not None:
-        out += ["--limit-mm-per-prompt", _compact(s.limit_mm_per_prompt)]
+        out.append(["--limit-mm-per-prompt", _compact(s.limit_mm_per_prompt)])
     for name, value in (("prefix-caching", s.prefix_caching), ("chunked-prefill", s.chunked_prefill)):
         if value is not None:
-            out.append(f"--enable-{name}" if value else f"--no-enable-{name}")
+            out.append([f"--enable-{name}" if value else f"--no-enable-{name}"])
     if s.enforce_eager:
-        out.append("--enforce-eager")
+        out.append(["--enforce-eager"])
     if s.trust_remote_code:
-        out.append("--trust-remote-code")
+        out.append(["--trust-remote-code"])
     if s.request_metrics and arm.k and s.backend == "process":
-        out += ["--per-request-spec-decode-metrics", "detailed"]
-    out += list(s.args)
+        out.append(["--per-request-spec-decode-metrics", "detailed"])
+    for word in s.args:
+        if word.startswith("-") or not out:
+            out.append([word])
+        else:
+            out[-1].append(word)
     if (speculative := speculative_config(arm)) is not None:
-        out += ["--speculative-config", _compact(speculative)]
+        out.append(["--speculative-config", _compact(speculative)])
     return out
 
 
-def process_command(arm: Arm, port: int) -> list[str]:
-    """Command of the ``process`` backend: the interpreter that runs this, on the loopback address."""
-    args = vllm_args(arm, host="127.0.0.1", port=port)
-    if not arm.server.model_flag:
-        args = ["--model", *args]
-    return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *args]
-
-
-def docker_command(arm: Arm, port: int = PORT_IN_CONTAINER, name: str = "vllm-mtp") -> list[str]:
-    """Command of the ``docker`` backend: ``docker run -d …`` (or podman), image by tag or by digest."""
-    s = arm.server
-    out = [s.engine, "run", "-d", "--name", s.container_name or name]
-    for flag, value in (("--gpus", s.gpus), ("--ipc", s.ipc), ("--shm-size", s.shm_size)):
-        if value:
-            out += [flag, value]
-    out += ["-p", f"{port}:{PORT_IN_CONTAINER}"]
-    for mount in s.mounts:
-        out += ["-v", mount]
-    for key, value in sorted(s.env.items()):
-        out += ["-e", f"{key}={value}"]
-    if s.entrypoint:
-        out += ["--entrypoint", s.entrypoint]
-    out += list(s.run_args)
-    image = s.image or ""
-    out.append(f"{image.split('@')[0]}@{s.digest}" if s.digest else image)
-    return out + vllm_args(arm)
-
-
-def shell(command: list[str], env: dict[str, str] | None = None) -> str:
-    """A copy-pasteable, wrapped shell line. ``$HOME`` and ``~`` stay for the shell to expand."""
-    words = [f"{k}={shlex.quote(v)}" for k, v in sorted((env or {}).items())] + [_quote(w) for w in command]
-    lines: list[str] = []
-    for word in words:
-        follows_option = bool(lines) and lines[-1].startswith("-") and " " not in lines[-1]
-        if not lines or word.startswith("-") or (not follows_option and len(lines[-1]) + len(word) > 100):
-            lines.append(word)
-        else:
-            lines[-1] += f" {word}"
-    return " \\\n  ".join(lines)
+def _mount(mount: str) -> str:
+    """A folder of the checkout becomes absolute: an engine takes a bare name for a volume."""
+    outside, _, rest = mount.partition(":")
+    known = not outside.startswith(("/", "$", "~")) and inside(outside).exists()
+    return f"{inside(outside)}:{rest}" if known else mount
 
 
 def _quote(word: str) -> str:
