@@ -32,7 +32,8 @@ def vllm_args(arm: Arm, *, host: str | None = None, port: int | None = None) -> 
 
 def serve_command(arm: Arm, host: str, port: int) -> list[str]:
     """``vllm serve MODEL …``: what a person types, a unit or a manifest runs."""
-    return ["vllm", "serve", *vllm_args(arm, host=host, port=port)]
+    words = vllm_args(arm, host=host, port=port)
+    return ["vllm", "serve", *words[arm.server.model_flag :]]  # `vllm serve` takes the model in first place alone
 
 
 def process_command(arm: Arm, port: int) -> list[str]:
@@ -89,7 +90,8 @@ def shell(command: list[str], env: dict[str, str] | None = None) -> str:
     lines: list[str] = []
     for word in words:
         follows_option = bool(lines) and lines[-1].startswith("-") and " " not in lines[-1]
-        if not lines or word.startswith("-") or (not follows_option and len(lines[-1]) + len(word) > 100):
+        complete = bool(lines) and lines[-1].startswith("-") and not follows_option
+        if not lines or complete or word.startswith("-") or (not follows_option and len(lines[-1]) + len(word) > 100):
             lines.append(word)
         else:
             lines[-1] += f" {word}"
