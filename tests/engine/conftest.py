@@ -1,0 +1,41 @@
+"""A small study on the stand-in engine: the real guard, client, counters, store and campaign; no model."""
+
+from pathlib import Path
+
+import psutil
+import pytest
+
+from analysis import params, plan, store
+
+STAND_IN = Path(__file__).parent / "stand_in"
+
+
+@pytest.fixture
+def study(monkeypatch, tmp_path):
+    """make(fault, **overrides) -> (plan, store) in a folder of its own."""
+    monkeypatch.setenv("PYTHONPATH", str(STAND_IN))
+
+    def make(fault="", **overrides):
+        server = {"env": {"FAULT": fault}, "start_minutes": 0.5, **overrides.pop("server", {})}
+        settings = dict(k_values=[2], k=2, repeats=1, concurrency=[1, 2], prompts="published", timing_tokens=9, code_programs=1, code_tokens=9, greedy_tokens=5, warmup=1)
+        made = plan.make(params.load_study("miniature", **{**settings, **overrides, "server": server}))
+        return made, store.Store(made.study.study, root=tmp_path / "runs")
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def no_orphans():
+    """Every test leaves no process of a server behind."""
+    yield
+    left = [p for p in psutil.process_iter() if _tagged(p)]
+    for process in left:
+        process.kill()
+    assert not left, f"processes left behind: {left}"
+
+
+def _tagged(process) -> bool:
+    try:
+        return "ANALYSIS_LAUNCH" in process.environ() and str(STAND_IN) in process.environ().get("PYTHONPATH", "")
+    except psutil.Error:
+        return False

@@ -1,0 +1,189 @@
+"""What is measured, recorded, resumed and refused, on an engine that does as it is told."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+
+import psutil
+import pytest
+
+from analysis import acceptance, campaign, speedup
+from analysis.errors import ClientError, CountersError, MissingCells, PreflightError, ServerError, StoreError
+
+
+def launches(store):
+    return sorted(store.launch_ids())
+
+
+def test_one_launch_an_arm_measures_all_its_cells_whichever_chapter_asked_first(study):
+    plan, store = study()
+    campaign.ensure(plan, plan.needed("baseline"), store)
+    assert launches(store) == ["baseline.1.1"]
+    assert store.complete() == {c.id for c in plan.cells if c.arm.k == 0}
+    campaign.ensure(plan, plan.needed("mtp"), store)
+    assert launches(store) == ["baseline.1.1", "mtp-k2.1.1"]
+    assert campaign.ensure(plan, plan.needed("everything"), store) == f"All {len(plan.cells)} cells are on record; nothing was launched."
+    assert launches(store) == ["baseline.1.1", "mtp-k2.1.1"]
+
+
+def test_the_ledger_of_an_engine_that_accepts_every_second_draft_adds_up(study):
+    plan, store = study()
+    campaign.ensure(plan, plan.cells, store)
+    frames = store.frames(plan.cells)
+    arms = acceptance.by_arm(frames.cells)
+    assert (arms.al == 2).all()  # one of two drafts and the bonus token
+    assert (arms.ar == 0.5).all()
+    ledger = acceptance.ledger(frames.cells, frames.requests)
+    assert (ledger.unexplained == 0).all()
+    assert acceptance.identities(frames.cells, frames.positions).holds.all()
+    timing = frames.requests[(frames.requests.experiment == "timing") & (frames.requests.k == 2)]
+    assert (timing.completion_tokens == 9).all() and (timing.steps == 4).all()  # 1 + 4 steps of 2
+    assert set(speedup.paired(frames.requests).launches) == {1}
+
+
+def test_a_replay_with_a_missing_cell_names_it_and_launches_nothing(study):
+    plan, store = study(measure="never")
+    with pytest.raises(MissingCells) as error:
+        campaign.ensure(plan, plan.needed("baseline"), store)
+    assert "baseline · timing" in str(error.value) and "Mend:" in str(error.value)
+    assert not store.folder.exists()
+
+
+def test_a_server_that_dies_while_loading_is_diagnosed_with_its_mend_and_last_lines(study):
+    plan, store = study("dies-loading")
+    with pytest.raises(ServerError) as error:
+        campaign.ensure(plan, plan.needed("baseline"), store)
+    text = str(error.value)
+    assert "stopped while loading (exit 1" in text
+    assert "max-num-batched-tokens 2048 is below 2496" in text
+    assert "server.max_num_batched_tokens to 4096" in text
+    assert len(text.splitlines()) < 25
+
+
+def test_a_server_that_never_becomes_healthy_is_given_up_after_its_time(study):
+    plan, store = study("never-healthy", server={"start_minutes": 0.05})
+    with pytest.raises(ServerError, match="not healthy after 0.05 minutes"):
+        campaign.ensure(plan, plan.needed("baseline"), store)
+
+
+def test_a_server_that_dies_mid_cell_fails_that_cell_and_the_next_run_measures_only_what_is_missing(study):
+    plan, store = study("dies-mid-cell")
+    with pytest.raises(ServerError, match="stopped while measuring"):
+        campaign.ensure(plan, plan.needed("baseline"), store)
+    assert [f["status"] for f in store.failures()] == ["failed"]
+    assert "stopped while measuring" in store.failures()[0]["reason"]
+    done = store.complete()
+    healthy, _ = study()  # FAULT is part of the environment, so of the arm's identity: these are other cells
+    assert not done & {c.id for c in healthy.cells}
+
+
+@pytest.mark.parametrize(("fault", "kind", "words"), [
+    ("empty", ClientError, "no token usage"),
+    ("not-json", ClientError, "not a chat completion"),
+    ("refuses", ClientError, "refused a request (HTTP 400)"),
+    ("counters-fall", CountersError, "fell from"),
+])  # fmt: skip
+def test_a_bad_answer_fails_its_cell_with_the_reason_and_the_others_go_on(study, fault, kind, words):
+    plan, store = study(fault)
+    with pytest.raises(kind) as error:
+        campaign.ensure(plan, plan.needed("baseline"), store)
+    assert words in str(error.value) and "Mend:" in str(error.value)
+    assert store.failures() and all(f["reason"] for f in store.failures())
+
+
+def test_missing_counters_stop_the_launch_before_anything_is_counted(study):
+    plan, store = study("counters-missing")
+    with pytest.raises(CountersError, match="lacks vllm:spec_decode_num_drafts_total"):
+        campaign.ensure(plan, [c for c in plan.cells if c.arm.k], store)
+    assert not store.complete()
+
+
+def test_a_server_that_fell_back_to_another_method_is_refused(study):
+    plan, store = study("wrong-method")
+    with pytest.raises(PreflightError, match="'draft_model', not by MTP"):
+        campaign.ensure(plan, [c for c in plan.cells if c.arm.k], store)
+    assert not store.complete()
+
+
+def test_a_port_in_use_is_said_before_anything_starts(study):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        plan, store = study(server={"port": port})
+        with pytest.raises(ServerError, match=f"Port {port} is in use"):
+            campaign.ensure(plan, plan.needed("baseline"), store)
+
+
+def test_two_studies_at_once_are_refused(study):
+    plan, store = study()
+    with store.lock():
+        with pytest.raises(StoreError, match="Another process is measuring"):
+            campaign.ensure(plan, plan.needed("baseline"), store)
+
+
+def _run_in_background(study_folder, fault="hangs-mid-cell"):
+    """A study in a process of its own, as a kernel would run it; returns when a cell is under way."""
+    code = f"""
+        from pathlib import Path
+        from analysis import campaign, params, plan, store
+        made = plan.make(params.load_study("miniature", k_values=[2], k=2, repeats=1, concurrency=[1], prompts="published", timing_tokens=9,
+            code_programs=0, greedy_tokens=0, warmup=1, server={{"env": {{"FAULT": "{fault}"}}, "start_minutes": 0.5}}))
+        campaign.ensure(made, made.cells, store.Store(made.study.study, root=Path({str(study_folder)!r})))
+    """
+    child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stderr=subprocess.DEVNULL, start_new_session=True)
+    log = study_folder / "miniature/launches/baseline.1.1/server.log"
+    for _ in range(300):
+        if log.exists() and "LLM engine" in log.read_text():
+            time.sleep(1.5)
+            return child
+        time.sleep(0.1)
+    raise AssertionError("the study did not start its server")
+
+
+def _servers(folder):
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("ANALYSIS_LAUNCH") and str(folder) in " ".join(process.cmdline() + [process.cwd()]):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_no_process_is_left_when_the_study_is_killed(study, tmp_path, how):
+    study()  # sets PYTHONPATH
+    child = _run_in_background(tmp_path)
+    assert _servers(tmp_path)
+    os.kill(child.pid, how)
+    child.wait(timeout=30)
+    for _ in range(150):
+        if not _servers(tmp_path):
+            break
+        time.sleep(0.1)
+    assert not _servers(tmp_path)
+    cells = tmp_path / "miniature/cells.jsonl"
+    assert not cells.exists() or all(json.loads(line)["status"] == "ok" for line in cells.read_text().splitlines())
+
+
+def test_what_survives_a_killed_guard_is_ended_by_the_next_run(study, tmp_path):
+    study()
+    child = _run_in_background(tmp_path)
+    guards = [p for p in _servers(tmp_path) if "analysis.servers.guard" in " ".join(p.cmdline())]
+    everything = psutil.Process(child.pid).children(recursive=True)
+    for process in [*guards, psutil.Process(child.pid)]:
+        process.kill()
+    child.wait()
+    time.sleep(0.5)
+    from analysis.servers import process as backend
+
+    backend.sweep({"baseline.1.1"})
+    gone, alive = psutil.wait_procs(everything, timeout=10)
+    assert not alive
