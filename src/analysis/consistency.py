@@ -8,6 +8,7 @@ that need words from relations.yaml.
 from __future__ import annotations
 
 import operator
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 
 import pandas as pd
@@ -75,7 +76,7 @@ def findings(evidence: Evidence) -> pd.DataFrame:
 
 def derived(evidence: Evidence) -> pd.DataFrame:
     """Every formula on every row that has its inputs: name, where, printed, found, ok; one row a check."""
-    cells = _cells(evidence.numbers())
+    cells = _cells(evidence.records)
     baselines = {key: cell for key, cell in cells.items() if key[-2] == 0}
     rows = []
     for key, cell in cells.items():
@@ -92,11 +93,11 @@ def derived(evidence: Evidence) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _cells(numbers: pd.DataFrame) -> dict[tuple, dict]:
+def _cells(records: list[dict]) -> dict[tuple, dict]:
     """One dict of metric -> (printed, interval) per setting and table; `sum_p` where every position is printed."""
     cells: dict[tuple, dict] = {}
-    for row in numbers.to_dict("records"):
-        k = -1 if pd.isna(row["k"]) else int(row["k"])
+    for row in records:
+        k = -1 if row["k"] is None else int(row["k"])
         key = (*[row[name] for name in SETTING], row["arm"] if k else "", row["concurrency"], k, row["table"])
         cell = cells.setdefault(key, {"k": ("", (k, k)), "concurrency": ("", (row["concurrency"],) * 2)})
         span = interval(row["printed"], row["reading"], row["metric"])
@@ -146,28 +147,33 @@ def _baseline(key: tuple, cell: dict, metric: str, baselines: Mapping) -> tuple 
 
 def repeats(evidence: Evidence) -> pd.DataFrame:
     """The same quantity printed in two tables must be the same number, to one unit of the coarser one's last digit."""
-    numbers = evidence.numbers()
-    numbers = numbers[numbers["metric"].isin(RAW)].copy()
-    alone = numbers["concurrency"] == 1
-    numbers.loc[alone & (numbers["metric"] == "aggregate_tok_s"), "metric"] = "tok_s"
-    numbers["place"] = numbers["position"].astype(str)
-    numbers["sense"] = numbers["reading"].where(numbers["reading"].isin(["at-least", "up-to"]), "point")
+    groups: dict[tuple, list[dict]] = defaultdict(list)
+    for row in evidence.records:
+        if row["metric"] in RAW:
+            alone = row["metric"] == "aggregate_tok_s" and row["concurrency"] == 1
+            metric = "tok_s" if alone else row["metric"]
+            bound = row["reading"] if row["reading"] in ("at-least", "up-to") else ""
+            key = [row[name] for name in (*SETTING, "arm", "k", "concurrency", "position")]
+            groups[(*key, metric, bound)].append(row)
     rows = []
-    for _, group in numbers.groupby([*SETTING, "arm", "k", "concurrency", "metric", "sense", "place"], dropna=False):
-        first = group.iloc[0]
-        kind = "speed" if first["metric"] in SPEEDS else first["metric"]
-        name = f"{first['source']}, {first['model']} K={first['k']} {first['workload']}: {kind} printed twice"
-        for column, what in (("printed", first["metric"]), ("spread", "spread of " + first["metric"])):
-            values = group.dropna(subset=[column]).drop_duplicates(column)
-            for _, other in values.iloc[1:].iterrows():
-                pair = [values.iloc[0], other]
-                texts = [f"{row[column]}" for row in pair]
-                unit = max(10.0 ** last_digit(text, row["reading"]) for text, row in zip(texts, pair, strict=True))
-                ok = abs(float(texts[0]) - float(texts[1])) <= unit * (1 + 1e-9)
-                where = f"{first['source']} {values.iloc[0]['table']}, {other['table']}"
-                label = name if column == "printed" else name.replace(kind + " printed", "spread printed")
+    for key, group in groups.items():
+        first, metric = group[0], key[-2]
+        kind = "speed" if metric in SPEEDS else metric
+        for column, what in (("printed", kind), ("spread", "spread")):
+            given = list({str(row[column]): row for row in reversed(group) if row[column] is not None}.values())[::-1]
+            name = f"{first['source']}, {first['model']} K={first['k']} {first['workload']}: {what} printed twice"
+            for other in given[1:]:
+                texts = [str(row[column]) for row in (given[0], other)]
+                unit = max(10.0 ** last_digit(str(row[column]), row["reading"]) for row in (given[0], other))
                 rows.append(
-                    dict(name=label, kind="repeat", where=where, printed=f"{what} {texts[0]}", found=texts[1], ok=ok)
+                    {
+                        "name": name,
+                        "kind": "repeat",
+                        "where": f"{first['source']} {given[0]['table']}, {other['table']}",
+                        "printed": f"{metric} {texts[0]}" if what != "spread" else f"spread of {metric} {texts[0]}",
+                        "found": texts[1],
+                        "ok": abs(float(texts[0]) - float(texts[1])) <= unit * (1 + 1e-9),
+                    }
                 )
     return pd.DataFrame(rows)
 
@@ -199,7 +205,7 @@ def floors(evidence: Evidence) -> pd.DataFrame:
     """Numbers below what is possible at all (metrics.csv, `floor`)."""
     floor = evidence.metrics.set_index("metric")["floor"]
     rows = []
-    for row in evidence.numbers().to_dict("records"):
+    for row in evidence.records:
         least, what = floor[row["metric"]], f"{row['source']}, {row['model']} K={row['k']} {row['workload']}"
         if pd.notna(least):
             high = interval(row["printed"], row["reading"])[1]

@@ -11,6 +11,7 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -44,16 +45,24 @@ class Evidence:
     relations: list[dict]
     known: dict[str, dict]
 
+    @cached_property
     def numbers(self) -> pd.DataFrame:
         """Measurements and acceptance under one another; acceptance has one stream."""
         both = pd.concat([self.measurements, self.acceptance], ignore_index=True)
         return both.assign(concurrency=both["concurrency"].fillna(1).astype(int))
 
+    @cached_property
+    def records(self) -> list[dict]:
+        """`numbers` as dicts, None where a cell is empty."""
+        missing_is_none = self.numbers.astype(object).where(self.numbers.notna(), None)
+        return missing_is_none.to_dict("records")
+
     def rows(self, wanted: Mapping, single: bool = False) -> pd.DataFrame:
-        """Rows of `numbers()` that match every column: value. EvidenceError for none, or for several if `single`."""
-        frame = self.numbers()
-        for column, value in wanted.items():
-            frame = frame[(frame[column] == value).fillna(False)]
+        """Rows of `numbers` that match every column: value. EvidenceError for none, or for several if `single`."""
+        hits = [
+            i for i, row in enumerate(self.records) if all(row[column] == value for column, value in wanted.items())
+        ]
+        frame = self.numbers.iloc[hits]
         if frame.empty or (single and len(frame) > 1):
             raise EvidenceError(
                 f"A published number is picked by {dict(wanted)}, which matches {len(frame)} rows.",

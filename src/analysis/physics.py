@@ -36,7 +36,7 @@ def speeds(evidence: Evidence) -> pd.DataFrame:
 
 
 def check_speed(tok_s: float, independent: float, least: float) -> str:
-    """Verdict on a speed, by the bounds with every token on its own experts (`independent`) and on the same (`least`)."""
+    """Verdict on a speed by the bounds with each token on its own experts (`independent`) or on the same (`least`)."""
     return POSSIBLE if tok_s <= independent else DEGENERATE if tok_s <= least else IMPOSSIBLE
 
 

@@ -10,6 +10,8 @@ from analysis import acceptance, costmodel, losslessness, shapes, speedup, stats
 from analysis.claims import REPRODUCED, SUMMARY, family, judge
 from analysis.evidence import Evidence
 
+#: tokens that a campaign's first, cold request asks for
+FIRST_TOKENS = 32
 _FORMATS = {"fp8": "fp8", "nvfp4": "nvfp4", "awq": "awq-int4", "gptq": "int4", "int4": "int4", "gguf": "gguf"}
 
 
@@ -153,13 +155,12 @@ def _greedy(requests: pd.DataFrame) -> list[dict]:
 
 
 def _cold(launches: pd.DataFrame, timing: pd.DataFrame) -> list[dict]:
-    """First request of a launch over the median of its timing requests, per token where the launch record has it."""
+    """Seconds per token of a launch's first request over those of its timing requests."""
     if "first_request_s" not in launches or timing.empty:
         return []
-    later = timing.groupby("launch_id").seconds.median()
-    ratio = (launches.set_index("launch_id").first_request_s / later).dropna()
-    return (
-        [_row("first_over_later", stats.geometric_mean(ratio), *stats.ratio_interval(ratio), n=len(ratio))]
-        if len(ratio)
-        else []
-    )
+    per_launch = timing.groupby("launch_id")[["seconds", "completion_tokens"]].sum()
+    later = per_launch.seconds / per_launch.completion_tokens
+    ratio = (launches.set_index("launch_id").first_request_s / FIRST_TOKENS / later).dropna()
+    if ratio.empty:
+        return []
+    return [_row("first_over_later", stats.geometric_mean(ratio), *stats.ratio_interval(ratio), n=len(ratio))]
