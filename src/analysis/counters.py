@@ -6,6 +6,7 @@ leave it out. A position that never accepted has no sample and counts 0. A count
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -86,8 +87,9 @@ def parse(text: str, k: int) -> Counters:
             why="The server runs another K than its arm says.",
             mend="End that server; let the study start it.",
         )
-    if bad := [n for n, v in values.items() if v != v or v < 0 or v != int(v)]:
-        raise CountersError(f"{bad[0]} is {values[bad[0]]}, which is no count.", mend="Restart the server.")
+    counts = values | {f"{PER_POSITION} at {i}": v for i, v in positions.items() if k}
+    if bad := [n for n, v in counts.items() if not math.isfinite(v) or v < 0 or v != int(v)]:
+        raise CountersError(f"{bad[0]} is {counts[bad[0]]}, which is no count.", mend="Restart the server.")
     return Counters(
         **{key: int(values.get(name, 0)) for key, name in SCALARS.items()},
         per_position=tuple(int(positions.get(i, 0)) for i in range(k)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +15,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    JsonValue,
     PositiveFloat,
     PositiveInt,
     ValidationError,
@@ -29,7 +31,7 @@ K = Annotated[int, Field(ge=1, le=64, description="num_speculative_tokens of an 
 
 
 class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, str_strip_whitespace=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, str_strip_whitespace=True, allow_inf_nan=False)
 
 
 class Model(Frozen):
@@ -42,7 +44,7 @@ class Model(Frozen):
     @property
     def local(self) -> bool:
         """True for a folder: it starts with a path sign or lies in the checkout."""
-        return self.model.startswith(("/", "~", ".")) or inside(self.model).is_dir() or self.model.startswith("data/")
+        return self.model.startswith(("/", "~", ".", "data/")) or os.path.isdir(inside(self.model))
 
     @property
     def fingerprint(self) -> str:
@@ -124,7 +126,7 @@ class Variant(Frozen):
     target: Model | None = None
     drafter: Model | None = None
     server: dict[str, Any] = {}
-    speculative: dict[str, Any] = {}
+    speculative: dict[str, JsonValue] = {}
     k_values: tuple[K, ...] | None = None
     baseline: bool = True
 
@@ -147,7 +149,7 @@ class Study(Frozen):
     target: Model
     drafter: Model
     server: Server = Server()
-    speculative: dict[str, Any] = Field({}, description="further keys of --speculative-config")
+    speculative: dict[str, JsonValue] = Field({}, description="further keys of --speculative-config")
     variants: tuple[Variant, ...] = ()
     workloads: Annotated[tuple[str, ...], Field(min_length=1)] = ("ja_finance", "en_finance", "py_code")
     prompts: Literal["published", "all"] = "published"
@@ -172,6 +174,13 @@ class Study(Frozen):
     measure: Literal["missing", "never"] = "missing"
     records: Literal["runs", "reference"] = "runs"
 
+    @field_validator("workloads")
+    @classmethod
+    def _distinct(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(values)) != len(values):
+            raise ValueError("has a name twice")
+        return values
+
     @field_validator("k_values", "concurrency")
     @classmethod
     def _sorted_and_distinct(cls, values: tuple[int, ...]) -> tuple[int, ...]:
@@ -181,13 +190,23 @@ class Study(Frozen):
 
     @model_validator(mode="after")
     def _context_fits(self) -> Study:
-        longest = max(self.timing_tokens, self.code_tokens if self.code_programs else 0, self.greedy_tokens)
-        if self.server.max_model_len and longest >= self.server.max_model_len:
-            raise ValueError(
-                f"timing_tokens, code_tokens and greedy_tokens (up to {longest}) must be below "
-                f"server.max_model_len ({self.server.max_model_len}), which also holds the prompt"
-            )
+        if problem := self.too_long_for(self.server):
+            raise ValueError(problem)
         return self
+
+    def server_of(self, variant: Variant) -> Server:
+        """The study's server with a variant's changes. Raises pydantic's ValidationError; `validate` has checked it."""
+        return Server.model_validate({**self.server.model_dump(), **variant.server}) if variant.server else self.server
+
+    def too_long_for(self, server: Server) -> str:
+        """What is wrong with the lengths of requests for a server's context; empty if nothing."""
+        longest = max(self.timing_tokens, self.code_tokens if self.code_programs else 0, self.greedy_tokens)
+        if not server.max_model_len or longest < server.max_model_len:
+            return ""
+        return (
+            f"timing_tokens, code_tokens and greedy_tokens (up to {longest}) must be below "
+            f"server.max_model_len ({server.max_model_len}), which also holds the prompt"
+        )
 
     @property
     def hash(self) -> str:
@@ -214,7 +233,7 @@ def load_study(name_or_path: str | Path, **overrides: Any) -> Study:
     path = _find(name_or_path)
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:  # 2026-02-30 is a ValueError
         raise ParamsError(
             f"{path.name} is not YAML.",
             why=" ".join(str(error).split())[:300],
@@ -232,17 +251,19 @@ def validate(raw: dict[str, Any], where: str = "parameters") -> Study:
     """Validate a mapping as a `Study`; every problem in it becomes one line of a `ParamsError`."""
     try:
         study = Study.model_validate(raw)
+        problems = _of_variants(study)
     except ValidationError as error:
         problems = [_problem(item) for item in error.errors()]
+    except RecursionError:
+        raise ParamsError(f"{where} refers to itself.", mend="Remove the YAML anchor that contains itself.") from None
+    if problems:
         raise ParamsError(
             f"{where}: {len(problems)} parameter{'s are' if len(problems) > 1 else ' is'} wrong.",
             why=" ".join(problems) if len(problems) == 1 else "\n  " + "\n  ".join(problems[:12]),
             mend=f"Correct papermill_params/{where}."
             if where.endswith(".yaml")
             else "Correct the parameters cell, or the study's file.",
-        ) from None
-    except RecursionError:
-        raise ParamsError(f"{where} refers to itself.", mend="Remove the YAML anchor that contains itself.") from None
+        )
     return study
 
 
@@ -260,7 +281,7 @@ def stray(names: set[str]) -> list[str]:
 def folder_hash(folder: str) -> str:
     """SHA-256 over names and contents of the files of a model folder, or ``absent``."""
     path = Path(folder)
-    if not path.is_dir():
+    if not os.path.isdir(path):  # False for an impossible name, where Path.is_dir may raise
         return "absent"
     digest = hashlib.sha256()
     for file in sorted(
@@ -276,9 +297,9 @@ def _find(name_or_path: str | Path) -> Path:
     given = Path(name_or_path)
     if given.suffix in {".yaml", ".yml"}:
         for candidate in (given, PARAMS / given.name):
-            if candidate.is_file():
+            if os.path.isfile(candidate):  # Path.is_file may raise for an impossible name
                 return candidate
-    elif (PARAMS / f"{given}.yaml").is_file():
+    elif os.path.isfile(PARAMS / f"{given}.yaml"):
         return PARAMS / f"{given}.yaml"
     names = sorted(p.stem for p in PARAMS.glob("*.yaml"))
     raise ParamsError(
@@ -291,6 +312,18 @@ def _find(name_or_path: str | Path) -> Path:
 def _nearest(name: str, names: set[str]) -> str:
     close = difflib.get_close_matches(str(name), sorted(names), n=1, cutoff=0.5)
     return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def _of_variants(study: Study) -> list[str]:
+    """What is wrong with the servers of a study's variants, as sentences."""
+    problems = []
+    for at, variant in enumerate(study.variants):
+        try:
+            if problem := study.too_long_for(study.server_of(variant)):
+                problems.append(f"'variants.{at}.server': {problem}.")
+        except ValidationError as error:
+            problems += [_problem({**item, "loc": ("variants", at, "server", *item["loc"])}) for item in error.errors()]
+    return problems
 
 
 def _problem(item: dict[str, Any]) -> str:

@@ -15,5 +15,8 @@ RECORDS = {"runs": DATA / "runs", "reference": DATA / "reference"}
 
 def inside(path: str | Path) -> Path:
     """A path of a study file: absolute and ``~`` paths stay, others are taken from the root of the checkout."""
-    expanded = Path(path).expanduser()
+    try:
+        expanded = Path(path).expanduser()
+    except RuntimeError:  # ~name of nobody
+        expanded = Path(path)
     return expanded if expanded.is_absolute() else ROOT / expanded

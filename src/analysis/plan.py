@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from analysis.errors import ParamsError
 from analysis.params import Model, Server, Study, Variant
 from analysis.prompts import Prompt, workload
 
@@ -179,8 +180,9 @@ class Plan:
 
 
 def make(study: Study) -> Plan:
-    """Expand a study into its plan. Raises ParamsError for an unknown workload."""
+    """Expand a study into its plan. Raises ParamsError for an unknown workload, and for two arms that are the same."""
     arms = tuple(_arms(study))
+    _all_differ(arms)
     cells = tuple(
         cell for launch in range(1, study.launches + 1) for arm in arms for cell in _cells(study, arm, launch)
     )
@@ -195,9 +197,6 @@ def arm_name(k: int, variant: str = "") -> str:
 def _arms(study: Study) -> Iterable[Arm]:
     for variant in (Variant(name="main"), *study.variants):
         main = variant.name == "main"
-        server = (
-            Server.model_validate({**study.server.model_dump(), **variant.server}) if variant.server else study.server
-        )
         ks = variant.k_values if variant.k_values is not None else _k_values(study)
         for k in ((0,) if variant.baseline else ()) + tuple(ks):
             yield Arm(
@@ -206,9 +205,24 @@ def _arms(study: Study) -> Iterable[Arm]:
                 variant=variant.name,
                 target=variant.target or study.target,
                 drafter=variant.drafter or study.drafter,
-                server=server,
+                server=study.server_of(variant),
                 speculative={**study.speculative, **variant.speculative},
             )
+
+
+def _all_differ(arms: tuple[Arm, ...]) -> None:
+    seen: dict[str, Arm] = {}
+    for arm in arms:
+        if (other := seen.get(arm.name) or seen.get(arm.id)) is not None:
+            same_server = f"baseline: false in the variant '{arm.variant}': the main baseline is its baseline"
+            raise ParamsError(
+                f"The arms {other.name} and {arm.name} (variants '{other.variant}' and '{arm.variant}') are the same.",
+                why="They have one name." if other.name == arm.name else "They would be one server, measured once.",
+                mend=f"Set {same_server}."
+                if arm.k == 0 and other.name != arm.name
+                else f"Rename or remove the variant '{arm.variant}', or change what its server does.",
+            )
+        seen |= {arm.name: arm, arm.id: arm}
 
 
 def _k_values(study: Study) -> tuple[int, ...]:

@@ -86,7 +86,7 @@ def cells(records: list[dict[str, Any]]) -> pd.DataFrame:
 def requests(records: list[dict[str, Any]]) -> pd.DataFrame:
     """One row a request: seconds, ttft, last [s]; tpot [s/token] = (last − ttft)/(completion_tokens − 1); speeds [1/s].
 
-    ``repetition`` is the share of 8-word windows (8-character ones in a text without spaces) seen before: a text
+    ``repetition`` is the share of 8-word windows (16-character ones in a text without spaces) seen before: a text
     that collapsed into repetition is near 1.
     """
     frame = _raw(records, REQUESTS)

@@ -57,7 +57,7 @@ def by_prompt(requests: pd.DataFrame) -> pd.DataFrame:
     timing = requests[requests.experiment == "timing"]
     value = timing.assign(value=timing.seconds / timing.completion_tokens)
     value = value.groupby([*KEYS, "launch", "prompt_id"], as_index=False).value.mean()
-    base = value[value.k == 0]
+    base = _baselines(value)
     pair = ["variant", "workload", "prompt_id"]
     same = base.set_index([*pair, "launch"]).value
     pooled = base.groupby(pair).value.mean()
@@ -75,15 +75,15 @@ def paired(requests: pd.DataFrame) -> pd.DataFrame:
     prompts: a spread, not an interval), ratio_of_means (as published), seconds, baseline_seconds [s].
     """
     prompts = by_prompt(requests)
-    means = by_workload(requests).set_index(["variant", "arm", "workload"]).seconds
+    table = by_workload(requests)
+    means = table.set_index(["variant", "arm", "workload"]).seconds
+    baseline = _baselines(table).set_index(["variant", "workload"]).seconds
     rows = []
     for (variant, arm, k, workload), group in prompts.groupby(KEYS):
         per_launch = group.groupby("launch").ratio.apply(geometric_mean)
         lo, hi = ratio_interval(per_launch)
         over_prompts = group.groupby("prompt_id").ratio.apply(geometric_mean)
-        base = next(
-            v for key, v in means.items() if key[0] == variant and key[2] == workload and key[1].startswith("baseline")
-        )
+        base = baseline[(variant, workload)]
         own = means[(variant, arm, workload)]
         rows.append(
             {
@@ -182,12 +182,20 @@ def concurrency(cells: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFrame:
     table["scaling"] = (
         table.aggregate_tok_s / lowest.reindex(pd.MultiIndex.from_frame(table[["arm", "workload"]])).to_numpy()
     )
-    base = table[table.k == 0].set_index(["variant", "workload", "concurrency"]).aggregate_tok_s
+    base = _baselines(table).set_index(["variant", "workload", "concurrency"]).aggregate_tok_s
     table["over_baseline"] = (
         table.aggregate_tok_s
         / base.reindex(pd.MultiIndex.from_frame(table[["variant", "workload", "concurrency"]])).to_numpy()
     )
     return table.drop(columns=["tokens", "wall"])
+
+
+def _baselines(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the baselines; a variant without one of its own is compared with the main one."""
+    own = table[table.k == 0]
+    main = own[own.variant == "main"]
+    without = [v for v in table.variant.unique() if v not in set(own.variant)]
+    return pd.concat([own, *(main.assign(variant=v) for v in without)])
 
 
 def floor(requests: pd.DataFrame) -> NoiseFloor:

@@ -48,7 +48,7 @@ class Store:
     # -- writing -------------------------------------------------------------------------------------------
 
     def lock(self) -> filelock.FileLock:
-        """Held while measuring. Raises StoreError where another process measures this study."""
+        """Held while measuring. Entering it raises filelock.Timeout where another process measures this study."""
         self._make(self.folder)
         return filelock.FileLock(self.folder / ".lock", timeout=0)
 
@@ -136,7 +136,10 @@ class Store:
         lines = content.split(b"\n")
         for number, line in enumerate(lines[:-1], 1):  # what follows the last newline is torn, or nothing
             try:
-                yield json.loads(line)
+                record = json.loads(line)
+                if not isinstance(record, dict) or "cell_id" not in record:
+                    raise ValueError("not an object with a cell_id")
+                yield record
             except ValueError:
                 raise StoreError(
                     f"Line {number} of {self._shown(path)} is not a record.",
@@ -150,12 +153,13 @@ class Store:
         self._make(self.folder)
         text = "".join(json.dumps(r, ensure_ascii=False, separators=(",", ":")) + "\n" for r in records).encode()
         try:
-            with path.open("ab") as stream:
+            with path.open("ab", buffering=0) as stream:  # a buffer would write its rest when the file is closed
                 end = _end_of_last_line(path)
                 stream.truncate(end)
                 try:
-                    stream.write(text)
-                    stream.flush()
+                    rest = memoryview(text)
+                    while rest:
+                        rest = rest[stream.write(rest) :]
                     os.fsync(stream.fileno())
                 except OSError:
                     os.truncate(path, end)  # half a record is none
