@@ -61,7 +61,7 @@ def _missing(cells: Sequence[Cell], store: Store) -> list[Cell]:
 
 
 def _measure(plan: Plan, missing: list[Cell], store: Store) -> str:
-    swept = backend.sweep(store.launch_ids())
+    swept = backend.sweep({str(store.launch_folder(i).resolve()) for i in store.launch_ids()}, plan.arms)
     store.write_study(
         {
             "parameters": plan.study.model_dump(mode="json"),

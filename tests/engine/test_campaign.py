@@ -184,6 +184,6 @@ def test_what_survives_a_killed_guard_is_ended_by_the_next_run(study, tmp_path):
     time.sleep(0.5)
     from analysis.servers import process as backend
 
-    backend.sweep({"baseline.1.1"})
+    backend.sweep({str((tmp_path / "miniature/launches/baseline.1.1").resolve())})
     gone, alive = psutil.wait_procs(everything, timeout=10)
     assert not alive

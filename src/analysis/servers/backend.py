@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from analysis.errors import ServerError
 from analysis.places import ROOT
 from analysis.plan import Arm
-from analysis.servers import process
+from analysis.servers import docker, external, process
 from analysis.servers.process import Running
+
+SERVE = {"process": process.serve, "docker": docker.serve, "external": external.serve}
 
 
 def serve(arm: Arm, log: Path, launch_id: str, progress: Callable[[str], None]) -> AbstractContextManager[Running]:
     """Start (or attach to) the arm's server; see the backend's `serve` for what it raises."""
-    if arm.server.backend == "process":
-        return process.serve(arm, log, launch_id, progress)
-    raise ServerError(f"The backend {arm.server.backend} cannot start servers yet.", mend="Start the printed command by hand, or use backend process.")
+    return SERVE[arm.server.backend](arm, log, launch_id, progress)
 
 
-def sweep(launch_ids: set[str]) -> list[int]:
-    """End servers that an earlier, killed run of this study left behind; their process ids."""
-    return process.sweep(launch_ids)
+def sweep(folders: set[str], arms: Iterable[Arm] = ()) -> list[int | str]:
+    """End servers that earlier, killed runs left behind, told by their launch folders: process ids, container names."""
+    engines = {arm.server.engine for arm in arms if arm.server.backend == "docker"}
+    return [*process.sweep(folders), *docker.sweep(folders, sorted(engines))]
 
 
 def shown(command: list[str]) -> str:

@@ -36,6 +36,7 @@ class StartupFacts(BaseModel):
     prefix_caching: bool | None = None
     quantization: str | None = None
     kv_cache_dtype: str | None = None
+    image: str | None = None
     mends: tuple[str, ...] = ()
 
 

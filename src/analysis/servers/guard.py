@@ -19,7 +19,7 @@ import time
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 GRACE_S = 10.0
-#: Every process of a server inherits this variable; its value names the launch.
+#: Every process of a server inherits this variable; its value is the launch's folder.
 TAG = "ANALYSIS_LAUNCH"
 
 

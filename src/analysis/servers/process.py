@@ -38,7 +38,7 @@ class Running:
     def check(self, doing: str) -> None:
         """Raise `ServerError` with a diagnosis if the server is gone."""
         if not self.alive():
-            raise _failure(f"The server stopped while {doing}.", self.log)
+            raise failure(f"The server stopped while {doing}.", self.log)
 
 
 @contextlib.contextmanager
@@ -62,9 +62,10 @@ def serve(arm: Arm, log: Path, launch_id: str, progress: Progress = lambda text:
         **os.environ,
         "HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "1" if arm.target.local else "0"),
         **arm.server.env,
-        TAG: launch_id,
+        TAG: str(log.parent.resolve()),
     }
     env.setdefault("VLLM_NO_USAGE_STATS", "1")
+    env |= {"NO_COLOR": "1", "VLLM_LOGGING_COLOR": "0", "PYTHONUNBUFFERED": "1"}  # a log that can be read and parsed
     started = time.monotonic()
     guard = subprocess.Popen(
         [sys.executable, "-S", "-m", "analysis.servers.guard", str(log), "--", *command],
@@ -78,7 +79,7 @@ def serve(arm: Arm, log: Path, launch_id: str, progress: Progress = lambda text:
     )
     url = f"http://127.0.0.1:{port}"
     try:
-        _wait_until_healthy(arm, url, guard, log, progress)
+        wait_until_healthy(arm, url, guard, log, progress)
         yield Running(
             url=url,
             command=command,
@@ -91,12 +92,12 @@ def serve(arm: Arm, log: Path, launch_id: str, progress: Progress = lambda text:
         _end(guard)
 
 
-def sweep(launch_ids: set[str]) -> list[int]:
-    """End processes left over from earlier launches of this study (their guard was killed too); their pids."""
+def sweep(folders: set[str]) -> list[int]:
+    """End processes left over from earlier launches, told by the launch folders in their TAG; their pids."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if process.environ().get(TAG) in launch_ids and process.pid != os.getpid():
+            if process.environ().get(TAG) in folders and process.pid != os.getpid():
                 found.append(process)
     for process in found:
         with contextlib.suppress(psutil.Error):
@@ -121,13 +122,13 @@ def port_is_free(port: int) -> bool:
     return True
 
 
-def _wait_until_healthy(arm: Arm, url: str, guard: subprocess.Popen, log: Path, progress: Progress) -> None:
+def wait_until_healthy(arm: Arm, url: str, guard: subprocess.Popen, log: Path, progress: Progress) -> None:
     limit = arm.server.start_minutes * 60
     begin = time.monotonic()
     with httpx.Client(timeout=2, trust_env=False) as http:
         while (waited := time.monotonic() - begin) < limit:
             if guard.poll() is not None:
-                raise _failure(
+                raise failure(
                     f"The server for arm {arm.name} stopped while loading (exit {guard.returncode}, {waited:.0f} s).",
                     log,
                 )
@@ -136,13 +137,13 @@ def _wait_until_healthy(arm: Arm, url: str, guard: subprocess.Popen, log: Path, 
                     return
             progress(f"starting, {waited:.0f} s of at most {limit:.0f} s: {_stage(log)}")
             time.sleep(0.5)
-    error = _failure(f"The server for arm {arm.name} was not healthy after {arm.server.start_minutes:g} minutes.", log)
+    error = failure(f"The server for arm {arm.name} was not healthy after {arm.server.start_minutes:g} minutes.", log)
     if not error.mend or error.mend.startswith("Read the log"):
         error.mend = "Raise server.start_minutes (a first start downloads and compiles), or read the log."
     raise error
 
 
-def _failure(what: str, log: Path) -> ServerError:
+def failure(what: str, log: Path) -> ServerError:
     text = log.read_text(errors="replace") if log.exists() else ""
     cause = diagnosis.of_failed_start(text)
     why, mend = (
@@ -150,7 +151,13 @@ def _failure(what: str, log: Path) -> ServerError:
         if cause
         else ("the log names no cause that this study knows.", "Read the log; its last lines are below.")
     )
-    return ServerError(what, why=why, mend=mend, details=f"Log: {_shown(log)}\n" + "\n".join(text.splitlines()[-12:]))
+    return ServerError(what, why=why, mend=mend, details=f"Log: {_shown(log)}\n" + _last_lines(text))
+
+
+def _last_lines(text: str, count: int = 12) -> str:
+    """The last lines that say something: no blank ones, no progress bars."""
+    lines = [line for line in text.splitlines() if line.strip() and "% Completed" not in line and "%|" not in line]
+    return "\n".join(lines[-count:])
 
 
 def _shown(log: Path) -> str:
