@@ -83,8 +83,9 @@ def judge(evidence: Evidence, summary: pd.DataFrame, study: str, noise: float | 
     Out: id, source, table, kind, says, verdict, ours (our number with its interval), published, detail (what decided,
     or what a test would take), stamp. A miniature or synthetic summary never decides a numeric claim.
     """
-    own = summary[summary["study"] == study]
-    beside = own.iloc[0:1][["stamp", "hardware"]].merge(summary, on=["stamp", "hardware"])
+    numbers = summary.to_dict("records")
+    own = [row for row in numbers if row["study"] == study]
+    beside = [row for row in numbers if own and all(row[name] == own[0][name] for name in ("stamp", "hardware"))]
     rows = []
     for claim in claims(evidence):
         told = {"id": claim.id, "source": claim.source, "table": claim.table, "kind": claim.kind, "says": claim.says}
@@ -100,7 +101,7 @@ def judge(evidence: Evidence, summary: pd.DataFrame, study: str, noise: float | 
 # ---------------------------------------------------------------------------------------------- numbers
 
 
-def _numeric(evidence: Evidence, claim: Claim, summary: pd.DataFrame, noise: float | None) -> dict:
+def _numeric(evidence: Evidence, claim: Claim, summary: list[dict], noise: float | None) -> dict:
     printed = evidence.rows({"source": claim.source, "table": claim.table, **claim.row}, single=True).iloc[0]
     metric, factor = METRICS[printed["metric"]]
     scale = factor if printed["unit"] == "%" else 1.0 if factor == 0.01 else factor
@@ -140,7 +141,7 @@ def family(quantisation: str) -> str:
 # ---------------------------------------------------------------------------------------------- shapes
 
 
-def _shape(evidence: Evidence, claim: Claim, groups: list[pd.DataFrame], noise: float | None) -> dict:
+def _shape(evidence: Evidence, claim: Claim, groups: list[list[dict]], noise: float | None) -> dict:
     """The first group that holds every number the predicate asks for decides."""
     for group in groups:
         case = Case(group, noise)
@@ -148,7 +149,7 @@ def _shape(evidence: Evidence, claim: Claim, groups: list[pd.DataFrame], noise: 
             answer = PREDICATES[claim.predicate](case, claim.parameters)
         except Missing:
             continue
-        stamp = group["stamp"].iloc[0]
+        stamp = group[0]["stamp"]
         detail = list(dict.fromkeys(case.seen)) + [f"shape of the {stamp} study, no evidence about Gemma 4"] * (
             stamp == "miniature"
         )
@@ -164,7 +165,7 @@ class Missing(LookupError):
 class Case:
     """The numbers one claim looked at, in the order of looking."""
 
-    def __init__(self, summary: pd.DataFrame, noise: float | None):
+    def __init__(self, summary: list[dict], noise: float | None):
         self.summary, self.noise = summary, noise
         self.shown: list[str] = []
         self.seen: list[str] = []
@@ -255,18 +256,16 @@ def _all(parts: Iterable[bool | None]) -> bool | None:
 # ---------------------------------------------------------------------------------------------- rows
 
 
-def _select(summary: pd.DataFrame, selector: Mapping) -> pd.Series | None:
-    """The row of the summary that matches; unnamed concurrency is 1, workload pooled, position none, variant main."""
+def _select(summary: list[dict], selector: Mapping) -> dict | None:
+    """The row of the summary that matches; unnamed concurrency is 1, workload pooled, variant main, position none."""
     wanted = {"concurrency": 1, "workload": "pooled", "variant": "main", **selector}
-    found = summary
-    for column, value in wanted.items():
-        found = found[found[column] == value]
+    found = [row for row in summary if all(row[column] == value for column, value in wanted.items())]
     if "position" not in wanted:
-        found = found[found["position"].isna()]
-    return None if found.empty else found.sort_values("n", ascending=False, kind="stable").iloc[0]
+        found = [row for row in found if pd.isna(row["position"])]
+    return max(found, key=lambda row: row["n"], default=None)
 
 
-def _interval(row: pd.Series, noise: float | None) -> tuple[float, float, str]:
+def _interval(row: dict, noise: float | None) -> tuple[float, float, str]:
     """(lo, hi, where it comes from): the row's own interval, else the noise floor, else an assumed half-width."""
     if pd.notna(row["lo"]) and pd.notna(row["hi"]):
         return float(row["lo"]), float(row["hi"]), "own interval"
@@ -275,7 +274,7 @@ def _interval(row: pd.Series, noise: float | None) -> tuple[float, float, str]:
     return row["value"] * (1 - half), row["value"] * (1 + half), how
 
 
-def _show(row: pd.Series, lo: float, hi: float) -> str:
+def _show(row: dict, lo: float, hi: float) -> str:
     return f"{row['value']:.3g} ({lo:.3g} to {hi:.3g})"
 
 

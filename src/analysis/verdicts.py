@@ -50,7 +50,8 @@ def summarise(frames, about: dict, programs: pd.DataFrame | None = None) -> pd.D
     ]
     costs = costmodel.step_cost(costmodel.step_time(cells, requests))
     for (variant, k), group in costs.groupby(["variant", "k"]):
-        parts.append(_row("step_cost", stats.geometric_mean(group.rho), variant=variant, k=k))
+        pooled = [stats.geometric_mean(group[column]) for column in ("rho", "lo", "hi")]
+        parts.append(_row("step_cost", *pooled, variant=variant, k=k, n=group.launches.min()))
     parts += [
         _row("step_cost", r.rho, r.lo, r.hi, variant=r.variant, k=r.k, workload=r.workload, n=r.launches)
         for r in costs.itertuples()
@@ -137,7 +138,7 @@ def _load(cells: pd.DataFrame, requests: pd.DataFrame) -> list[dict]:
     for (variant, k, level), group in table.groupby(["variant", "k", "concurrency"]):
         at = {"variant": variant, "k": k, "concurrency": level}
         mean = stats.geometric_mean
-        rows.append(_row("aggregate_tok_s", mean(group.aggregate), **at))
+        rows.append(_row("aggregate_tok_s", mean(group.aggregate_tok_s), **at))
         rows.append(_row("per_request_tok_s", mean(group.per_request), **at))
         rows.append(_row("scaling", mean(group.scaling), **at))
         if k > 0 and group.over_baseline.notna().all():

@@ -1,0 +1,142 @@
+"""Step cost, predictions and money, on frames whose answer is known."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analysis import acceptance, costmodel
+
+sys.path.insert(0, str(Path(__file__).parent))
+from study_frames import RHO, WORKLOADS, frames
+
+
+@pytest.fixture(scope="module")
+def costs() -> pd.DataFrame:
+    made = frames(wobble=0.0)
+    return costmodel.step_cost(costmodel.step_time(made.cells, made.requests))
+
+
+def test_step_cost_is_measured_back(costs):
+    for row in costs.itertuples():
+        assert row.rho == pytest.approx(RHO[row.k], rel=1e-9)
+        assert row.break_even == row.rho
+
+
+def test_step_time_of_the_baseline_is_its_tpot():
+    made = frames(launches=1)
+    steps = costmodel.step_time(made.cells, made.requests)
+    base = steps[steps.k == 0]
+    assert base.step_s.tolist() == pytest.approx([0.02] * 3)
+    assert base.al.tolist() == [1.0] * 3
+
+
+def test_al_over_rho_is_the_measured_ratio_of_times(costs):
+    assert costs.predicted.tolist() == pytest.approx(costs.measured.tolist(), rel=1e-3)
+
+
+def test_one_launch_has_no_interval_two_have():
+    one, two = (
+        costmodel.step_cost(costmodel.step_time(f.cells, f.requests)) for f in (frames(launches=1), frames(wobble=0.02))
+    )
+    assert one.lo.isna().all() and (one.launches == 1).all()
+    assert ((two.lo < two.rho) & (two.rho < two.hi)).all()
+
+
+def test_the_sweep_is_predicted_from_its_ends(costs):
+    made = frames(wobble=0.0)
+    positions = acceptance.by_position(made.positions)
+    sweep = costmodel.predict_sweep(costs, positions)
+    ends = sweep[sweep.used]
+    assert set(ends.k) == {1, 8}
+    assert ends.rho_predicted.tolist() == pytest.approx(ends.rho.tolist())
+    # rho is exactly linear between K = 1 and K = 8 here: 1.2 + 0.05 (K - 1)
+    assert sweep.error.abs().max() < 0.01
+    assert sweep[(sweep.k == 4) & (sweep.workload == "py_code")].al_predicted.item() == pytest.approx(
+        1 + sum(0.85**i for i in range(1, 5)), rel=2e-3
+    )
+
+
+def test_a_bent_cost_shows_as_error():
+    bent = {**RHO, 4: 2.0}
+    made = frames(rho=bent, wobble=0.0)
+    costs = costmodel.step_cost(costmodel.step_time(made.cells, made.requests))
+    sweep = costmodel.predict_sweep(costs, acceptance.by_position(made.positions))
+    at = sweep[(sweep.k == 4)]
+    assert at.error.tolist() == pytest.approx([2.0 / 1.35 - 1] * 3, rel=0.02)
+
+
+@given(st.floats(0.05, 0.98), st.integers(1, 8))
+def test_alpha_is_found_again(true, k):
+    assert costmodel.alpha([true ** (i + 1) for i in range(k)]) == pytest.approx(true, abs=1e-6)
+
+
+@pytest.mark.parametrize(("p", "value"), [([0.0, 0.0], 0.0), ([1.0, 1.0], 1.0)])
+def test_alpha_at_the_ends(p, value):
+    assert costmodel.alpha(p) == value
+
+
+def test_expected_al_by_hand():
+    assert costmodel.expected_al(0.5, 3) == 1 + 0.5 + 0.25 + 0.125
+    assert costmodel.expected_al(1.0, 4) == 5.0
+    assert costmodel.expected_al(0.0, 4) == 1.0
+
+
+def test_the_published_26b_is_nearly_geometric():
+    p = pd.DataFrame(
+        {
+            "variant": "main",
+            "arm": "mtp-k4",
+            "k": 4,
+            "workload": "pooled",
+            "position": range(4),
+            "p": [0.722, 0.536, 0.412, 0.309],
+        }
+    )
+    fit = costmodel.geometric_fit(p).iloc[0]
+    assert fit.alpha == pytest.approx(0.741, abs=0.005)
+    assert fit.worst < 0.02
+    assert fit.al == pytest.approx(2.979)
+
+
+def test_best_k():
+    assert costmodel.best_k({1: 1.78, 4: 2.98, 8: 3.43}, {1: 1.3, 4: 1.9, 8: 2.9}) == 4
+    assert costmodel.best_k({1: 1.1}, {1: 1.3}) == 0
+    assert costmodel.best_k({}, {}) == 0
+
+
+def test_a_line_through_one_point_is_flat():
+    assert costmodel.line(4, 1.3, 4, 1.3) == (1.3, 0.0)
+
+
+def test_cost_of_a_million_tokens_by_hand():
+    # 100 tok/s: 10,000 s. 3650 over a year, always busy: 10 a day. 360 W x 10,000 s = 1 kWh.
+    cost = costmodel.cost_per_million(tok_s=100, price=3650, years=1, watts=360, kwh_price=0.25)
+    assert cost == pytest.approx(10 / 86400 * 10_000 + 0.25)
+    idle = costmodel.cost_per_million(tok_s=100, price=3650, years=1, watts=360, kwh_price=0.25, utilisation=0.5)
+    assert idle == pytest.approx(2 * 10 / 86400 * 10_000 + 0.25)
+
+
+def test_break_even_by_hand():
+    # 10 a day against 20 per million with free energy: 500,000 tokens a day
+    assert costmodel.break_even_tokens(
+        tok_s=50, price=3650, years=1, watts=0, kwh_price=0.3, api_price=20
+    ) == pytest.approx(500_000)
+    assert costmodel.break_even_tokens(tok_s=1, price=1, years=1, watts=1000, kwh_price=1, api_price=0.01) == math.inf
+
+
+def test_twice_the_speed_halves_the_cost_of_a_token():
+    slow, fast = (costmodel.cost_per_million(v, 3000, 3, 200, 0.3) for v in (40, 80))
+    assert slow == pytest.approx(2 * fast)
+    assert costmodel.tokens_a_day(100, 0.5) == 4_320_000
+
+
+def test_workloads_differ_only_by_acceptance(costs):
+    at = costs[costs.k == 4].set_index("workload")
+    assert at.al.sort_values(ascending=False).index.tolist() == sorted(WORKLOADS, key=WORKLOADS.get, reverse=True)
