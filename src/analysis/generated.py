@@ -64,7 +64,7 @@ def compare(programs: pd.DataFrame) -> tuple[float, float, float]:
     """
     base, arm = programs[programs.k == 0].set_index("seed"), programs[programs.k > 0].set_index("seed")
     total = (base.generate_s + base.execute_s).mean() / (arm.generate_s + arm.execute_s).mean()
-    both = base.join(arm, lsuffix="_base", rsuffix="_arm", how="inner")
+    both = base.merge(arm, left_index=True, right_index=True, suffixes=("_base", "_arm"))
     first, second = both.passed_base.astype(bool), both.passed_arm.astype(bool)
     return (
         float(total),
@@ -77,17 +77,18 @@ def panels(programs: pd.DataFrame) -> list[Panel]:
     """One panel an arm: its first program that has a chart (else its first), with outcome and chart."""
     found = []
     for (arm, _k), group in programs.sort_values("k").groupby(["arm", "k"], sort=False):
-        charted = group[group.chart.fillna("").str.len() > 0]
+        group = group.assign(**{c: group[c].fillna("") for c in ("chart", "code", "reason")})
+        charted = group[group.chart.str.len() > 0]
         r = (charted if len(charted) else group).iloc[0]
         outcome = (
             f"{int(r.rows)} rows, returns right; generated in {r.generate_s:.2f} s, executed in {r.execute_s:.2f} s"
             if r.passed
-            else str(r.reason)
+            else r.reason
         )
         found.append(
             Panel(
                 f"{arm}, seed {r.seed}",
-                r.code or "",
+                r.code,
                 outcome,
                 bool(r.passed),
                 b64decode(r.chart) if r.chart else None,
