@@ -33,6 +33,7 @@ def run(notebook: Path, study_file: str | Path, out: Path) -> Path:
     with tempfile.TemporaryDirectory() as folder:
         part, line = Path(folder) / notebook.name, Path(folder) / "progress"
         os.environ[VARIABLE] = str(line)
+        os.environ["IPYTHONDIR"] = _plain_kernel(Path(folder))
         try:
             with follow(line, notebook.stem), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -57,6 +58,7 @@ def run(notebook: Path, study_file: str | Path, out: Path) -> Path:
             ) from None
         finally:
             os.environ.pop(VARIABLE, None)
+            os.environ.pop("IPYTHONDIR", None)
         _publish(part, notebook, out)
     return out
 
@@ -82,6 +84,14 @@ def _parameters(notebook: Path, study: params.Study, study_file: str | Path) -> 
         declared = papermill.inspect_notebook(str(notebook))
         raw = {key: value for key, value in raw.items() if key in declared}
     return {**raw, "study": study.study}
+
+
+def _plain_kernel(folder: Path) -> str:
+    """An IPython folder of our own: no start-up files of the user, no warnings about the transport in the terminal."""
+    profile = folder / "ipython" / "profile_default"
+    profile.mkdir(parents=True)
+    (profile / "ipython_kernel_config.py").write_text("c = get_config()\nc.IPKernelApp.log_level = 40\n")
+    return str(folder / "ipython")
 
 
 def _told(error) -> tuple[str, str, str]:

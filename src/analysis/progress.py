@@ -23,13 +23,13 @@ VARIABLE = "ANALYSIS_PROGRESS"
 class Line:
     """A line of progress that is replaced by the next one; at most four a second are drawn."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, to_file: bool = True) -> None:
         shell = get_ipython()
         self._kernel = shell is not None and hasattr(shell, "kernel")
         self._handle = display(_Text("…"), display_id=True) if self._kernel else None
-        self._file = os.environ.get(VARIABLE)
+        self._file = os.environ.get(VARIABLE) if to_file else None
         self._drawn = 0.0
-        self._printed = 0.0
+        self._printed, self._last = 0.0, ""
 
     def show(self, text: str, *, final: bool = False) -> None:
         """Replace the line. ``final`` is drawn whatever the time, and ends the line in a terminal."""
@@ -42,8 +42,8 @@ class Line:
         elif sys.stderr.isatty():
             sys.stderr.write(f"\r\x1b[K{text}" + "\n" * final)
             sys.stderr.flush()
-        elif final or now - self._printed > 30:
-            self._printed = now
+        elif (final or now - self._printed > 30) and text != self._last:
+            self._printed, self._last = now, text
             print(text, file=sys.stderr, flush=True)
         if self._file:
             Path(self._file).write_text(text, encoding="utf-8")
@@ -63,7 +63,7 @@ class _Text:
 def follow(path: Path, prefix: str):
     """Show in this terminal what a kernel writes to ``path`` while the block runs."""
     stop = threading.Event()
-    line = Line()
+    line = Line(to_file=False)
 
     def tail() -> None:
         shown = ""

@@ -25,17 +25,17 @@ def study(monkeypatch, tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def no_orphans():
-    """Every test leaves no process of a server behind."""
+def no_orphans(tmp_path):
+    """Every test leaves no process of its servers behind."""
     yield
-    left = [p for p in psutil.process_iter() if _tagged(p)]
+    left = [p for p in psutil.process_iter() if _started_below(tmp_path, p)]
     for process in left:
         process.kill()
     assert not left, f"processes left behind: {left}"
 
 
-def _tagged(process) -> bool:
+def _started_below(folder, process) -> bool:
     try:
-        return "ANALYSIS_LAUNCH" in process.environ() and str(STAND_IN) in process.environ().get("PYTHONPATH", "")
+        return process.environ().get("ANALYSIS_LAUNCH", "").startswith(str(folder.resolve()))
     except psutil.Error:
         return False

@@ -150,7 +150,7 @@ def _servers(folder):
     found = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get("ANALYSIS_LAUNCH") and str(folder) in " ".join(process.cmdline() + [process.cwd()]):
+            if process.environ().get("ANALYSIS_LAUNCH", "").startswith(str(folder.resolve())):
                 found.append(process)
         except psutil.Error:
             continue

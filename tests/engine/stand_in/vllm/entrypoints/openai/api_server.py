@@ -1,7 +1,7 @@
 """A stand-in for vLLM's OpenAI server: the same doors and counters, no model, and faults on demand.
 
 Started by the study's process backend in place of the real one (first on PYTHONPATH). The environment variable
-``FAULT`` names what goes wrong. Every step drafts K tokens and accepts K // 2 of them.
+``FAULT`` names what goes wrong. Every step drafts K tokens and accepts half of them, rounded up.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def metrics():
         name = "vllm:spec_decode_num_accepted_tokens_per_pos"
         lines.append(f"# TYPE {name} counter")
         for position in range(K):
-            each = STATE["accepted"] // max(1, K // 2) if position < K // 2 else 0
+            each = STATE["accepted"] // max(1, (K + 1) // 2) if position < (K + 1) // 2 else 0
             lines += [f'{name}_total{{{label},position="{position}"}} {float(each)}']
     for name, value in (("vllm:num_requests_running", STATE["running"]), ("vllm:num_requests_waiting", 0)):
         lines += [f"# TYPE {name} gauge", f"{name}{{{label}}} {float(value)}"]
@@ -91,7 +91,7 @@ class Handler(BaseHTTPRequestHandler):
         tokens, made, accepted, drafted = body["max_tokens"], 1, [], []
         steps = [1]
         while made < tokens:
-            accepted.append(min(K // 2, tokens))
+            accepted.append(min((K + 1) // 2, tokens))
             drafted.append(K)
             made += 1 + accepted[-1]
             steps.append(1 + accepted[-1])
