@@ -106,11 +106,11 @@ def _draw(frame, x, y, series, axes, style, panel, lo, hi, *, bars):
         for at, title in enumerate(panels):
             axis = grid[0][at]
             part = frame[frame[panel] == title] if panel else frame
-            _marks(live, axis, axes, at + 1)
             for number, name in enumerate(names):
                 own = part[part[series] == name]
                 if len(own):
                     _series(live, axis, own, name, style(name), x, y, lo, hi, bars, at + 1, number, len(names), xs)
+            _marks(live, axis, axes, at + 1)  # plotly leaves them out of a panel without data
             if bars:
                 axis.set_xticks(range(len(xs)), xs, rotation=0 if len(xs) < 5 else 30)
             elif axes.ticks is not None:
@@ -194,7 +194,16 @@ def _series(live, axis, own, name, look, x, y, lo, hi, bars, column, number, cou
 
 def _marks(live, axis, axes: Axes, column: int) -> None:
     if axes.band is not None:
-        live.add_hrect(y0=axes.band[0], y1=axes.band[1], fillcolor=INK, opacity=0.18, line_width=0, row=1, col=column)
+        live.add_hrect(
+            y0=axes.band[0],
+            y1=axes.band[1],
+            fillcolor=INK,
+            opacity=0.18,
+            line_width=0,
+            layer="below",
+            row=1,
+            col=column,
+        )
         axis.axhspan(*axes.band, color=INK, alpha=0.18, lw=0)
     if axes.level is not None:
         live.add_hline(y=axes.level, line={"color": INK, "width": 1, "dash": "dash"}, row=1, col=column)

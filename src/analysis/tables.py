@@ -252,16 +252,12 @@ def ledger(table: pd.DataFrame) -> Table:
 
 def programs(rates: pd.DataFrame) -> Table:
     """Share of generated programs that pass each check. In: `generated.rates`."""
-    formats = dict.fromkeys(
-        ["parsed", "ran", "columns_ok", "rows_ok", "returns_ok", "chart_written", "passed", "passed_lo", "passed_hi"],
-        ".0%",
-    ) | dict.fromkeys(["generate_s", "execute_s", "total_s"], ".2f")
-    return Table(
-        rates.drop(columns="k"),
-        "Generated programs: share that passes each check (95 % Wilson interval of passed) and mean seconds",
-        formats,
-        headline=True,
-    )
+    shares = ["parsed", "ran", "columns_ok", "rows_ok", "returns_ok", "chart_written", "passed"]
+    interval = [f"{lo:.0%} to {hi:.0%}" for lo, hi in zip(rates.passed_lo, rates.passed_hi, strict=True)]
+    table = rates.drop(columns=["k", "passed_lo", "passed_hi"]).assign(**{"passed, 95 %": interval})
+    formats = dict.fromkeys(shares, ".0%") | dict.fromkeys(["generate_s", "execute_s", "total_s"], ".2f")
+    caption = "Generated programs: share that passes each check, with its Wilson interval, and mean seconds"
+    return Table(table, caption, formats, headline=True)
 
 
 def agreement(table: pd.DataFrame) -> Table:
