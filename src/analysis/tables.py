@@ -97,44 +97,27 @@ def cold_start(launches: pd.DataFrame) -> Table:
 
 def speedups(paired: pd.DataFrame, floor: NoiseFloor, headline: bool = False) -> Table:
     """Speedup with interval or spread, the published ratio beside it, and what it is worth. In: `speedup.paired`."""
-    table = paired.assign(verdict=[speedup.verdict(r, floor) for _, r in paired.iterrows()])
-    show = table[
-        [
-            "workload",
-            "arm",
-            "baseline_seconds",
-            "seconds",
-            "speedup",
-            "lo",
-            "hi",
-            "prompt_min",
-            "prompt_max",
-            "ratio_of_means",
-            "prompts",
-            "launches",
-            "verdict",
-        ]
-    ]
-    if show.lo.isna().all():
-        show = show.drop(columns=["lo", "hi"])
-    note = (
-        f"Noise floor {floor.factor:.3f}× (baseline against itself, {floor.between})."
-        if floor.known
-        else "No noise floor: the baseline was measured once."
+    has_interval = paired.lo.notna().any()
+    lo, hi = ("lo", "hi") if has_interval else ("prompt_min", "prompt_max")
+    spread = "95 % over launches" if has_interval else "range over prompts"
+    table = pd.DataFrame(
+        {
+            "workload": paired.workload,
+            "arm": paired.arm,
+            "baseline [s]": paired.baseline_seconds,
+            "arm [s]": paired.seconds,
+            "speedup": paired.speedup,
+            spread: [f"{a:.2f} to {b:.2f}×" if a == a else "–" for a, b in zip(paired[lo], paired[hi], strict=True)],
+            "ratio of mean seconds": paired.ratio_of_means,
+            "verdict": [speedup.verdict(r, floor) for _, r in paired.iterrows()],
+        }
     )
-    if paired.launches.max() == 1:
-        note += " One launch an arm gives no interval; prompt_min and prompt_max are the range over prompts."
-    formats = dict.fromkeys(["speedup", "lo", "hi", "prompt_min", "prompt_max", "ratio_of_means"], _TIMES) | {
-        "seconds": ".2f",
-        "baseline_seconds": ".2f",
-    }
-    return Table(
-        show,
-        "Speedup: geometric mean of paired per-prompt ratios; ratio_of_means is the articles' ratio of mean seconds",
-        formats,
-        note,
-        headline=headline,
-    )
+    note = f"{int(paired.prompts.max())} prompts a workload, {int(paired.launches.max())} launches an arm. {floor_sentence(floor)}"
+    if not has_interval:
+        note += " One launch an arm gives no interval: the range over prompts is a spread."
+    formats = {"speedup": _TIMES, "ratio of mean seconds": _TIMES, "baseline [s]": ".2f", "arm [s]": ".2f"}
+    caption = "Speedup: geometric mean of paired per-prompt ratios; the articles publish the ratio of mean seconds"
+    return Table(table, caption, formats, note, headline=headline)
 
 
 def head_to_head(table: pd.DataFrame) -> Table:
