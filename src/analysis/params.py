@@ -37,7 +37,7 @@ class Frozen(BaseModel):
 class Model(Frozen):
     """A checkpoint: a Hugging Face id (with a revision) or a folder, here or in the container."""
 
-    model: str
+    model: Annotated[str, Field(min_length=1)]
     revision: str | None = None
     hub: str | None = Field(None, description="for a folder: the Hugging Face id that prefetch puts there")
 
