@@ -1,0 +1,52 @@
+"""The notebooks from the committed reference run: they execute, they say something, and the report is made of them."""
+
+import nbformat
+import pytest
+
+from analysis import chapter, places, report
+from analysis.params import load_study
+
+CHAPTERS = [p.stem for p in chapter.chapters()]
+
+
+def outputs(path):
+    return [o for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code" for o in cell.outputs]
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_a_chapter_executes_in_replay_and_shows_its_figures(replayed, name):
+    shown = outputs(replayed[name])
+    assert not [o for o in shown if o.output_type == "error"]
+    figures = [o for o in shown if "figure" in o.get("metadata", {})]
+    assert len(figures) >= (0 if name.startswith("00") else 1)
+    assert any(o.get("metadata", {}).get("provenance") for o in shown)
+
+
+def test_a_replay_launches_nothing(replayed):
+    study = load_study("miniature")
+    for name in CHAPTERS:
+        text = replayed[name].read_text(encoding="utf-8")
+        assert " cells measured in " not in text
+    assert (places.RECORDS["reference"] / study.study / "cells.jsonl").exists()
+
+
+def test_every_headline_is_computed_and_stands_in_the_report(replayed, tmp_path):
+    study = load_study("miniature")
+    page = report.render(replayed.values(), tmp_path / "index.html", title=study.title, stamp=study.stamp)
+    text = page.read_text(encoding="utf-8")
+    said = [o.data["text/markdown"] for p in replayed.values() for o in outputs(p) if o.get("metadata", {}).get("say") == "headline"]
+    assert len(said) >= 5
+    assert page.stat().st_size < 8 * 2**20
+    for sentence in said:
+        assert sentence.split(":")[0].split("(")[0].strip()[:40] in text
+
+
+def test_rendering_twice_gives_the_same_bytes(replayed, tmp_path):
+    study = load_study("miniature")
+    pages = [report.render(replayed.values(), tmp_path / n / "index.html", title=study.title, stamp=study.stamp).read_bytes() for n in ("a", "b")]
+    assert pages[0] == pages[1]
+
+
+def test_an_executed_notebook_has_no_path_of_this_machine(replayed):
+    found = {name: report.leaks(path.read_text(encoding="utf-8")) for name, path in replayed.items()}
+    assert not {name: leaks for name, leaks in found.items() if leaks}
