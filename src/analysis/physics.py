@@ -5,10 +5,13 @@ Pure. The bound moves weights only and accepts every draft, so it favours the pu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from analysis import shapes
 from analysis.evidence import Evidence
+from analysis.stats import geometric_mean
 
 POSSIBLE, DEGENERATE, IMPOSSIBLE = "possible", "above the bound unless text is degenerate", "impossible"
 SETTING = ["source", "hardware", "model", "quantisation", "arm", "k", "workload", "concurrency", "label"]
@@ -87,3 +90,95 @@ def _check(row: dict) -> dict:
         "verdict_measured": measured,
         "why": "",
     }
+
+
+# ---------------------------------------------------------------------------------------------- what follows from them
+
+
+def speedups(evidence: Evidence) -> pd.DataFrame:
+    """Published speedups of MTP, computed from the published speeds: MTP's over the baseline's of the same setting.
+
+    A baseline without a named workload serves every workload of its source. Out: the setting's columns, table, tok_s,
+    baseline, speedup, reading, doubtful (the source's confidence, or a speed above the bound).
+    """
+    checked = physics(evidence)
+    base = checked[(checked["arm"] == "baseline") & (checked["reading"].isin(["exact", "about"]))]
+    place = ["source", "hardware", "model", "quantisation", "concurrency", "label"]
+    rows = []
+    for row in checked[checked["arm"] == "mtp"].to_dict("records"):
+        same = base[(base[place] == pd.Series({name: row[name] for name in place})).all(axis=1)]
+        own = same[same["workload"].isin([row["workload"], "unstated"])]
+        own = own.assign(near=(own["table"] == row["table"]) + 2 * (own["workload"] == row["workload"]))
+        if len(own):
+            speed = float(own.sort_values("near", ascending=False, kind="stable")["tok_s"].iloc[0])
+            odd = row["confidence"] == "doubtful" or row["verdict"] in (DEGENERATE, IMPOSSIBLE)
+            rows.append({**row, "baseline": speed, "speedup": row["tok_s"] / speed, "doubtful": odd})
+    return pd.DataFrame(rows)[[*SETTING, "table", "tok_s", "baseline", "speedup", "reading", "doubtful"]]
+
+
+def step_costs(evidence: Evidence) -> pd.DataFrame:
+    """The overhead as it should have been stated: published AL over published speedup, against bytes moved.
+
+    Only settings whose acceptance and speedup are both printed (suzuki-shoten's sweep and its 31B; billings). Speedup
+    is the geometric mean over workloads, as acceptance is pooled over them. Out: source, model, quantisation, k, al,
+    speedup, rho (= al / speedup, baseline steps), rho_independent and rho_same (bytes of a step over the baseline's).
+    """
+    gains = speedups(evidence)
+    gains = gains[~gains["doubtful"] & (gains["concurrency"] == 1)]
+    counted = evidence.acceptance[evidence.acceptance["metric"] == "acceptance_rate"]
+    counted = counted[counted["table"].isin(["A.1", "A.3", "sweep"])]
+    rows = []
+    for r in counted.drop_duplicates(["source", "model", "k"]).itertuples():
+        own = gains[(gains["source"] == r.source) & (gains["model"] == r.model) & (gains["k"] == r.k)]
+        own = own[own["table"] == own["table"].max()]  # the sweep is one series of launches; 2.1 is another
+        target, fmt = shapes.shape_of(r.model), shapes.models()[1][r.quantisation]
+        al, gain, k = 1 + r.value / 100 * r.k, geometric_mean(own["speedup"]), int(r.k)
+        bytes_at = {kind: shapes.step_bytes(target, fmt, k, routing=kind) for kind in ("independent", "same")}
+        base = shapes.step_bytes(target, fmt)
+        setting = {"source": r.source, "model": r.model, "quantisation": r.quantisation, "k": k}
+        costs = {f"rho_{kind}": size / base for kind, size in bytes_at.items()}
+        rows.append({**setting, "al": al, "speedup": gain, "rho": al / gain, **costs})
+    return pd.DataFrame(rows).sort_values(["source", "model", "k"], ignore_index=True)
+
+
+def gain_by_load(model: str, quantisation: str, k: int, al: float, streams: Sequence[int]) -> pd.DataFrame:
+    """Speedup that bytes alone allow, by streams: baseline step bytes / MTP step bytes x AL, with independent routing.
+
+    A dense target reads the same weights at every load, so bandwidth never takes the gain away: arithmetic does. An MoE
+    target reads more experts at every step until all are used; then extra tokens are free, and the gain rises.
+    """
+    target, fmt = shapes.shape_of(model), shapes.models()[1][quantisation]
+    rows = [
+        {"model": model, "k": k, "streams": n,
+         "gain": al * shapes.step_bytes(target, fmt, 0, n) / shapes.step_bytes(target, fmt, k, n)}
+        for n in streams
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def footprints(context: int = 4096) -> pd.DataFrame:
+    """Memory of each target and drafter in GB: FP8 layers, BF16 embedding and drafter, FP8 K/V of one context."""
+    targets, formats, _ = shapes.models()
+    rows = []
+    for name, target in targets.items():
+        parts = shapes.footprint(target, formats["fp8"], context)
+        rows.append({"model": name, **{part: size / 1e9 for part, size in parts.items()}})
+    return pd.DataFrame(rows)
+
+
+def rooflines(quantisation: str = "fp8", k: int = 4) -> pd.DataFrame:
+    """The bound of each model on each machine, one stream: baseline and K with every draft accepted [tok/s]."""
+    targets, formats, _ = shapes.models()
+    fmt = formats[quantisation]
+    rows = []
+    for machine, about in shapes.machines().items():
+        if about.bandwidth_gb_s and about.basis == "datasheet" and machine != "olares-one":
+            for model, target in targets.items():
+                fits = shapes.footprint(target, fmt, 4096)["total"] / 1e9 <= (about.memory_gb or 0)
+                rows.append(
+                    {"machine": machine, "model": model, "fits": fits,
+                     "gb_a_token": shapes.step_bytes(target, fmt) / 1e9,
+                     "baseline": shapes.speed_bound(target, fmt, about.bandwidth_gb_s),
+                     f"k{k}": shapes.speed_bound(target, fmt, about.bandwidth_gb_s, k)}
+                )  # fmt: skip
+    return pd.DataFrame(rows)

@@ -1,4 +1,7 @@
-"""A study's frames -> one long summary of its numbers -> the verdict on every published claim. Pure."""
+"""A study's frames -> one long summary of its numbers -> the verdict on every published claim.
+
+`of_study` reads the records through the store; the rest is arithmetic on frames.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,55 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from analysis import acceptance, costmodel, losslessness, shapes, speedup, stats
+from analysis import acceptance, costmodel, evidence, losslessness, params, plan, shapes, speedup, stats
 from analysis.claims import REPRODUCED, SUMMARY, family, judge
 from analysis.evidence import Evidence
+from analysis.places import PARAMS
+from analysis.store import Store
 
 #: tokens that a campaign's first, cold request asks for
 FIRST_TOKENS = 32
 _FORMATS = {"fp8": "fp8", "nvfp4": "nvfp4", "awq": "awq-int4", "gptq": "int4", "int4": "int4", "gguf": "gguf"}
+
+
+def of_study(study: params.Study) -> pd.DataFrame:
+    """The verdict table of a study from its records; other recorded studies join for claims about two models."""
+    frames = _frames(study)
+    summaries = [summarise(frames, context(study), _programs(study, frames.requests))]
+    for file in sorted(PARAMS.glob("*.yaml")):
+        other = params.load_study(file, records=study.records)
+        if other.study != study.study and len((found := _frames(other)).cells):
+            summaries.append(summarise(found, context(other)))
+    return verdicts(evidence.load(), summaries, study.study, stats.noise_floor(frames.requests))
+
+
+def _frames(study: params.Study):
+    return Store(study.study, study.records).frames(plan.make(study).cells)
+
+
+def _programs(study: params.Study, requests: pd.DataFrame) -> pd.DataFrame:
+    """K and outcome of every generated program that was run."""
+    outcomes = Store(study.study, study.records).outcomes()
+    code = requests[requests.experiment == "code"]
+    rows = [
+        (r.k, bool(outcomes[(r.cell_id, r.at)]["passed"]))
+        for r in code.rename(columns={"index": "at"}).itertuples()
+        if (r.cell_id, r.at) in outcomes
+    ]
+    return pd.DataFrame(rows, columns=["k", "passed"])
+
+
+def text(table: pd.DataFrame) -> str:
+    """The verdict table for a terminal: one block a claim that was decided, one line a claim that was not."""
+    lines = []
+    for source, group in table.groupby("source", sort=False):
+        lines.append(f"\n{source}")
+        for r in group.itertuples():
+            stamp = f" [{r.stamp}]" if r.stamp else ""
+            lines.append(f"  {r.verdict.upper():20} {r.says}{stamp}")
+            lines += [f"{'':23}published {r.published or '-'}; ours {r.ours}"] * bool(r.ours)
+            lines.append(f"{'':23}{r.detail}")
+    return "\n".join([*lines, "", sentence(table)])
 
 
 def context(study) -> dict:

@@ -8,8 +8,13 @@ from analysis import evidence, physics
 
 
 @pytest.fixture(scope="module")
-def checked():
-    return physics.physics(evidence.load())
+def tables():
+    return evidence.load()
+
+
+@pytest.fixture(scope="module")
+def checked(tables):
+    return physics.physics(tables)
 
 
 def row(checked, **wanted):
@@ -61,3 +66,55 @@ def test_three_verdicts(speed, verdict):
 def test_seconds_of_a_fixed_length_are_speeds_too(checked):
     found = row(checked, source="suzuki-shoten", table="2.1-26b", workload="py_code", k=4)
     assert found["computed"] and found["tok_s"] == pytest.approx(600 / 8.30)
+
+
+def test_computed_speedups_agree_with_the_printed_ones(tables):
+    found = physics.speedups(tables)
+    for wanted, printed in [
+        ({"source": "suzuki-shoten", "table": "2.1-31b", "workload": "py_code"}, 3.52),
+        ({"source": "suzuki-shoten", "table": "3.1", "workload": "ja_finance", "k": 8}, 1.04),
+        ({"source": "ai-muninn-27", "tok_s": 108.78}, 2.66),
+        ({"source": "billings", "k": 2}, 1.13),
+        ({"source": "jarvislabs", "model": "gemma-4-31B-it", "concurrency": 1}, 3.11),
+        ({"source": "bytebot"}, 1.93),
+    ]:
+        assert row(found, **wanted)["speedup"] == pytest.approx(printed, abs=0.006)
+
+
+def test_doubtful_speedups_are_marked(tables):
+    found = physics.speedups(tables)
+    assert set(found[found["doubtful"]]["source"]) == {"ai-muninn-27"}
+    assert row(found, tok_s=108.78)["doubtful"]
+    assert not found[found["source"] == "ai-muninn-30"]["doubtful"].any()
+
+
+def test_the_overhead_done_right(tables):
+    costs = physics.step_costs(tables)
+    large = row(costs, model="gemma-4-31B-it")
+    assert large["rho"] == pytest.approx(3.18 / (2.538 * 2.524 * 3.516) ** (1 / 3), rel=2e-3)
+    assert large["rho"] == pytest.approx(large["rho_independent"], rel=0.02)  # 1.126 measured, 1.117 by bytes
+    small = costs[costs["source"] == "suzuki-shoten"].query("model != 'gemma-4-31B-it'")
+    assert small["rho"].round(2).tolist() == [1.30, 1.67, 2.02, 2.83]
+    assert (small["rho"] > 1).all()
+    # the published cost of an MoE step lies between all tokens on the same experts and each on its own
+    assert ((small["rho_same"] < small["rho"]) & (small["rho"] < small["rho_independent"])).all()
+
+
+def test_moe_gains_with_load_where_bytes_decide():
+    small = physics.gain_by_load("gemma-4-26B-A4B-it", "fp8", 4, 2.98, [1, 8, 64])
+    large = physics.gain_by_load("gemma-4-31B-it", "fp8", 4, 3.18, [1, 8, 64])
+    assert small["gain"].is_monotonic_increasing and small["gain"].iloc[0] == pytest.approx(1.064, abs=0.005)
+    assert large["gain"].tolist() == pytest.approx([2.847] * 3, abs=0.001)
+
+
+def test_the_footprint_table():
+    table = physics.footprints().set_index("model")
+    assert table.loc["gemma-4-26B-A4B-it", "total"] == pytest.approx(28.1, abs=0.05)
+    assert table.loc["gemma-4-31B-it", "total"] == pytest.approx(34.7, abs=0.05)
+
+
+def test_rooflines_of_the_machines():
+    table = physics.rooflines().set_index(["machine", "model"])
+    assert table.loc[("gb10", "gemma-4-26B-A4B-it"), "baseline"] == pytest.approx(59.7, abs=0.05)
+    assert table.loc[("h200", "gemma-4-31B-it"), "baseline"] == pytest.approx(4800 / 32.105, abs=0.05)
+    assert not table.loc[("rtx-4090", "gemma-4-31B-it"), "fits"]
