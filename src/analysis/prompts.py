@@ -6,7 +6,7 @@ import difflib
 from functools import lru_cache
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from analysis.errors import ParamsError
 from analysis.places import DATA
@@ -45,7 +45,7 @@ def workloads() -> dict[str, Workload]:
     try:
         raw = yaml.safe_load(FILE.read_text(encoding="utf-8"))["workloads"]
         return {name: Workload(name=name, **entry) for name, entry in raw.items()}
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValidationError) as error:
+    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise ParamsError(
             "data/prompts.yaml cannot be used.", why=str(error)[:300], mend="Restore it: git checkout data/prompts.yaml"
         ) from None
