@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import matplotlib
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 import seaborn as sns
 from plotly.subplots import make_subplots
 

@@ -21,8 +21,8 @@ import pandas as pd
 
 from analysis import schema
 from analysis.errors import StoreError
-from analysis.plan import Cell
 from analysis.places import RECORDS
+from analysis.plan import Cell
 
 FORMAT = 1
 

@@ -17,7 +17,18 @@ def study(monkeypatch, tmp_path):
 
     def make(fault="", **overrides):
         server = {"env": {"FAULT": fault}, "start_minutes": 0.5, **overrides.pop("server", {})}
-        settings = dict(k_values=[2], k=2, repeats=1, concurrency=[1, 2], prompts="published", timing_tokens=9, code_programs=1, code_tokens=9, greedy_tokens=5, warmup=1)
+        settings = dict(
+            k_values=[2],
+            k=2,
+            repeats=1,
+            concurrency=[1, 2],
+            prompts="published",
+            timing_tokens=9,
+            code_programs=1,
+            code_tokens=9,
+            greedy_tokens=5,
+            warmup=1,
+        )
         made = plan.make(params.load_study("miniature", **{**settings, **overrides, "server": server}))
         return made, store.Store(made.study.study, root=tmp_path / "runs")
 

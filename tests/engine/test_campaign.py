@@ -27,7 +27,10 @@ def test_one_launch_an_arm_measures_all_its_cells_whichever_chapter_asked_first(
     assert store.complete() == {c.id for c in plan.cells if c.arm.k == 0}
     campaign.ensure(plan, plan.needed("mtp"), store)
     assert launches(store) == ["baseline.1.1", "mtp-k2.1.1"]
-    assert campaign.ensure(plan, plan.needed("everything"), store) == f"All {len(plan.cells)} cells are on record; nothing was launched."
+    assert (
+        campaign.ensure(plan, plan.needed("everything"), store)
+        == f"All {len(plan.cells)} cells are on record; nothing was launched."
+    )
     assert launches(store) == ["baseline.1.1", "mtp-k2.1.1"]
 
 
@@ -122,9 +125,8 @@ def test_a_port_in_use_is_said_before_anything_starts(study):
 
 def test_two_studies_at_once_are_refused(study):
     plan, store = study()
-    with store.lock():
-        with pytest.raises(StoreError, match="Another process is measuring"):
-            campaign.ensure(plan, plan.needed("baseline"), store)
+    with store.lock(), pytest.raises(StoreError, match="Another process is measuring"):
+        campaign.ensure(plan, plan.needed("baseline"), store)
 
 
 def _run_in_background(study_folder, fault="hangs-mid-cell"):
@@ -136,7 +138,9 @@ def _run_in_background(study_folder, fault="hangs-mid-cell"):
             code_programs=0, greedy_tokens=0, warmup=1, server={{"env": {{"FAULT": "{fault}"}}, "start_minutes": 0.5}}))
         campaign.ensure(made, made.cells, store.Store(made.study.study, root=Path({str(study_folder)!r})))
     """
-    child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stderr=subprocess.DEVNULL, start_new_session=True)
+    child = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)], stderr=subprocess.DEVNULL, start_new_session=True
+    )
     log = study_folder / "miniature/launches/baseline.1.1/server.log"
     for _ in range(300):
         if log.exists() and "LLM engine" in log.read_text():

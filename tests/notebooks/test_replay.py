@@ -34,7 +34,12 @@ def test_every_headline_is_computed_and_stands_in_the_report(replayed, tmp_path)
     study = load_study("miniature")
     page = report.render(replayed.values(), tmp_path / "index.html", title=study.title, stamp=study.stamp)
     text = page.read_text(encoding="utf-8")
-    said = [o.data["text/markdown"] for p in replayed.values() for o in outputs(p) if o.get("metadata", {}).get("say") == "headline"]
+    said = [
+        o.data["text/markdown"]
+        for p in replayed.values()
+        for o in outputs(p)
+        if o.get("metadata", {}).get("say") == "headline"
+    ]
     assert len(said) >= 5
     assert page.stat().st_size < 8 * 2**20
     for sentence in said:
@@ -43,7 +48,10 @@ def test_every_headline_is_computed_and_stands_in_the_report(replayed, tmp_path)
 
 def test_rendering_twice_gives_the_same_bytes(replayed, tmp_path):
     study = load_study("miniature")
-    pages = [report.render(replayed.values(), tmp_path / n / "index.html", title=study.title, stamp=study.stamp).read_bytes() for n in ("a", "b")]
+    pages = [
+        report.render(replayed.values(), tmp_path / n / "index.html", title=study.title, stamp=study.stamp).read_bytes()
+        for n in ("a", "b")
+    ]
     assert pages[0] == pages[1]
 
 

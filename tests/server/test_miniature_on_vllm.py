@@ -43,7 +43,9 @@ def test_the_engine_says_that_it_speculates_by_mtp_and_shares_the_embedding(meas
     launches = records.frames(made.cells).launches.set_index("arm")
     assert launches.loc["mtp-k2"].method == "mtp"
     assert launches.loc["mtp-k2"].shares_embedding
-    assert [layer.split()[1] for layer in launches.loc["mtp-k2"].draft_layers] == ["sliding_attention"] * 3 + ["full_attention"]
+    assert [layer.split()[1] for layer in launches.loc["mtp-k2"].draft_layers] == ["sliding_attention"] * 3 + [
+        "full_attention"
+    ]
     assert launches.loc["baseline"].method is None
 
 

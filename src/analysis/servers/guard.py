@@ -9,6 +9,7 @@ The standard library only: a guard must start in milliseconds.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import select
@@ -57,10 +58,8 @@ def end(server: subprocess.Popen) -> None:
     signal_now = signal.SIGTERM
     while pids := [server.pid] * (server.poll() is None) + _children():
         for pid in set(pids):
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal_now)
-            except ProcessLookupError:
-                pass
         _reap(server)
         if time.monotonic() > deadline:
             signal_now = signal.SIGKILL
@@ -71,10 +70,8 @@ def _reap(server: subprocess.Popen) -> None:
     server.poll()
     for pid in _children():
         if pid != server.pid:
-            try:
+            with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
-            except ChildProcessError:
-                pass
 
 
 def _children() -> list[int]:

@@ -25,12 +25,24 @@ LOCK = threading.Lock()
 
 def metrics():
     label = 'engine="0",model_name="stand-in"'
-    names = {"vllm:generation_tokens": STATE["generated"], "vllm:prompt_tokens": STATE["prompt"], "vllm:prefix_cache_hits": 0, "vllm:num_preemptions": 0}
+    names = {
+        "vllm:generation_tokens": STATE["generated"],
+        "vllm:prompt_tokens": STATE["prompt"],
+        "vllm:prefix_cache_hits": 0,
+        "vllm:num_preemptions": 0,
+    }
     if K and FAULT != "counters-missing":
-        names |= {f"vllm:spec_decode_num_{n}": STATE[s] for n, s in (("drafts", "drafts"), ("draft_tokens", "draft_tokens"), ("accepted_tokens", "accepted"))}
+        names |= {
+            f"vllm:spec_decode_num_{n}": STATE[s]
+            for n, s in (("drafts", "drafts"), ("draft_tokens", "draft_tokens"), ("accepted_tokens", "accepted"))
+        }
     lines = []
     for name, value in names.items():
-        lines += [f"# TYPE {name} counter", f"{name}_total{{{label}}} {float(value)}", f"{name}_created{{{label}}} 1.79e+09"]
+        lines += [
+            f"# TYPE {name} counter",
+            f"{name}_total{{{label}}} {float(value)}",
+            f"{name}_created{{{label}}} 1.79e+09",
+        ]
     if K:
         name = "vllm:spec_decode_num_accepted_tokens_per_pos"
         lines.append(f"# TYPE {name} counter")
@@ -62,7 +74,14 @@ class Handler(BaseHTTPRequestHandler):
                 STATE.update(generated=1)
             self.answer(metrics(), "text/plain; version=0.0.4")
         else:
-            self.answer(json.dumps({"object": "list", "data": [{"id": "stand-in", "object": "model", "created": 0, "owned_by": "tests"}]}))
+            self.answer(
+                json.dumps(
+                    {
+                        "object": "list",
+                        "data": [{"id": "stand-in", "object": "model", "created": 0, "owned_by": "tests"}],
+                    }
+                )
+            )
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -87,7 +106,9 @@ class Handler(BaseHTTPRequestHandler):
         if FAULT == "not-json" and counted:
             return self.answer("data: <html>proxy error</html>\n\n", "text/event-stream")
         if FAULT == "refuses" and counted:
-            return self.answer(json.dumps({"error": {"message": "maximum context length is 8 tokens", "code": 400}}), status=400)
+            return self.answer(
+                json.dumps({"error": {"message": "maximum context length is 8 tokens", "code": 400}}), status=400
+            )
         tokens, made, accepted, drafted = body["max_tokens"], 1, [], []
         steps = [1]
         while made < tokens:
@@ -122,13 +143,18 @@ class Handler(BaseHTTPRequestHandler):
 
 if __name__ == "__main__":
     if FAULT == "dies-loading":
-        print("ValueError: Chunked MM input disabled but max_tokens_per_mm_item (2496) is larger than max_num_batched_tokens (2048).")
+        print(
+            "ValueError: Chunked MM input disabled but max_tokens_per_mm_item (2496) is larger than max_num_batched_tokens (2048)."
+        )
         sys.exit(1)
     # vLLM's engine core is a process of its own, in a session of its own
     subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"], start_new_session=True)
     method = "draft_model" if FAULT == "wrong-method" else "mtp"
     speculative = f"SpeculativeConfig(method='{method}', model='drafter', num_spec_tokens={K})" if K else "None"
-    print(f"INFO Initializing a V1 LLM engine (v0.0.0) with config: speculative_config={speculative}, enforce_eager=True", flush=True)
+    print(
+        f"INFO Initializing a V1 LLM engine (v0.0.0) with config: speculative_config={speculative}, enforce_eager=True",
+        flush=True,
+    )
     if FAULT == "slow-start":
         time.sleep(600)
     ThreadingHTTPServer(("127.0.0.1", ARGS.port), Handler).serve_forever()
