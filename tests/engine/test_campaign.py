@@ -12,8 +12,10 @@ import time
 import psutil
 import pytest
 
-from analysis import acceptance, campaign, speedup
+from analysis import acceptance, campaign, plan, speedup
 from analysis.errors import ClientError, CountersError, MissingCells, PreflightError, ServerError, StoreError
+from analysis.params import load_study
+from analysis.store import Store
 
 
 def launches(store):
@@ -129,7 +131,7 @@ def test_two_studies_at_once_are_refused(study):
         campaign.ensure(plan, plan.needed("baseline"), store)
 
 
-def _run_in_background(study_folder, fault="hangs-mid-cell"):
+def _run_in_background(study_folder, fault="hangs-mid-cell", environment=None):
     """A study in a process of its own, as a kernel would run it; returns when a cell is under way."""
     code = f"""
         from pathlib import Path
@@ -139,7 +141,10 @@ def _run_in_background(study_folder, fault="hangs-mid-cell"):
         campaign.ensure(made, made.cells, store.Store(made.study.study, root=Path({str(study_folder)!r})))
     """
     child = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code)], stderr=subprocess.DEVNULL, start_new_session=True
+        [sys.executable, "-c", textwrap.dedent(code)],
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        env={**os.environ, **(environment or {})},
     )
     log = study_folder / "miniature/launches/baseline.1.1/server.log"
     for _ in range(300):
@@ -175,6 +180,40 @@ def test_no_process_is_left_when_the_study_is_killed(study, tmp_path, how):
     assert not _servers(tmp_path)
     cells = tmp_path / "miniature/cells.jsonl"
     assert not cells.exists() or all(json.loads(line)["status"] == "ok" for line in cells.read_text().splitlines())
+
+
+def test_after_a_kill_only_the_cell_that_was_cut_and_what_followed_are_measured(study, tmp_path):
+    study()
+    # a fault from outside the study file: the same cells, with and without it
+    child = _run_in_background(tmp_path, "", {"STUDY_FAULT": "hangs-later"})
+    records = tmp_path / "miniature/cells.jsonl"
+    for _ in range(100):
+        if records.exists() and len(records.read_text().splitlines()) >= 2:
+            break
+        time.sleep(0.1)
+    time.sleep(1)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    before = records.read_text()
+    settings = dict(k_values=[2], concurrency=[1], code_programs=0, greedy_tokens=0)
+    made = plan.make(
+        load_study(
+            "miniature",
+            repeats=1,
+            prompts="published",
+            timing_tokens=9,
+            k=2,
+            **settings,
+            server={"env": {"FAULT": ""}, "start_minutes": 0.5},
+        )
+    )
+    store = Store("miniature", root=tmp_path)
+    done = store.complete()
+    assert 0 < len(done) < len(made.cells)
+    campaign.ensure(made, made.cells, store)
+    after = [json.loads(line)["cell_id"] for line in records.read_text().splitlines()]
+    assert records.read_text().startswith(before)
+    assert sorted(after) == sorted(c.id for c in made.cells)  # every cell once
 
 
 def test_what_survives_a_killed_guard_is_ended_by_the_next_run(study, tmp_path):

@@ -13,7 +13,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-FAULT = os.environ.get("FAULT", "")
+FAULT = os.environ.get("STUDY_FAULT") or os.environ.get("FAULT", "")
 options = argparse.ArgumentParser()
 options.add_argument("--port", type=int)
 options.add_argument("--speculative-config", type=json.loads, default={})
@@ -99,7 +99,7 @@ class Handler(BaseHTTPRequestHandler):
         if FAULT == "dies-mid-cell" and counted:
             print("RuntimeError: the stand-in was told to die", flush=True)
             os._exit(9)
-        if FAULT == "hangs-mid-cell" and counted:
+        if (FAULT == "hangs-mid-cell" and counted) or (FAULT == "hangs-later" and STATE["requests"] > 10):
             time.sleep(600)
         if FAULT == "empty" and counted:
             return self.answer("", "text/event-stream")
