@@ -91,18 +91,14 @@ def requests(records: list[dict[str, Any]]) -> pd.DataFrame:
     """
     frame = _raw(records, REQUESTS)
     if len(frame):
-        gaps = frame.get("gaps", pd.Series([()] * len(frame), index=frame.index))
-        frame["gap_p50"] = [float(pd.Series(g).median()) if g else float("nan") for g in gaps]
-        frame["steps"] = [len(s) for s in frame["steps_accepted"]]
-        frame["step_accepted"] = [sum(s) for s in frame["steps_accepted"]]
-        frame["undrafted_steps"] = [sum(d == 0 for d in s) for s in frame["steps_drafted"]]
-        frame["chars"] = frame["text"].str.len()
-        decoded = frame["completion_tokens"].where(frame["completion_tokens"] > 1) - 1
-        frame["tpot"] = (frame["last"] - frame["ttft"]) / decoded
-        frame["decode_tok_s"] = 1 / frame["tpot"].where(frame["tpot"] > 0)
-        frame["tok_s"] = frame["completion_tokens"] / frame["seconds"]
-        frame["chars_s"] = frame["chars"] / frame["seconds"]
-        frame["repetition"] = frame["text"].map(repetition)
+        try:
+            frame = _derived(frame)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise StoreError(
+                "A record of a request lacks a value or has one of a wrong kind.",
+                why=f"{type(error).__name__}: {error}"[:200],
+                mend="Move the study's folder away and measure again, or restore it from a copy.",
+            ) from None
     return _checked(frame, REQUESTS)
 
 
@@ -130,6 +126,23 @@ def repetition(text: str, window: int = 8) -> float:
         window *= 2
     windows = [tuple(units[i : i + window]) for i in range(len(units) - window + 1)]
     return 0.0 if not windows else 1 - len(set(windows)) / len(windows)
+
+
+def _derived(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with the columns that follow from others."""
+    gaps = frame.get("gaps", pd.Series([()] * len(frame), index=frame.index))
+    frame["gap_p50"] = [float(pd.Series(g).median()) if g else float("nan") for g in gaps]
+    frame["steps"] = [len(s) for s in frame["steps_accepted"]]
+    frame["step_accepted"] = [sum(s) for s in frame["steps_accepted"]]
+    frame["undrafted_steps"] = [sum(d == 0 for d in s) for s in frame["steps_drafted"]]
+    frame["chars"] = frame["text"].str.len()
+    decoded = frame["completion_tokens"].where(frame["completion_tokens"] > 1) - 1
+    frame["tpot"] = (frame["last"] - frame["ttft"]) / decoded
+    frame["decode_tok_s"] = 1 / frame["tpot"].where(frame["tpot"] > 0)
+    frame["tok_s"] = frame["completion_tokens"] / frame["seconds"]
+    frame["chars_s"] = frame["chars"] / frame["seconds"]
+    frame["repetition"] = frame["text"].map(repetition)
+    return frame
 
 
 def _frame(records: list[dict[str, Any]], schema: pa.DataFrameSchema) -> pd.DataFrame:
