@@ -62,10 +62,20 @@ FORMULAS: list[tuple[str, tuple[str, ...], Callable[..., float]]] = [
 ]
 
 
+def checks(evidence: Evidence) -> pd.DataFrame:
+    """Every check that was made, one row each: name, kind, where, printed, found (what it should be), ok."""
+    return pd.concat(f(evidence) for f in (derived, repeats, settings, floors, statements, relations))
+
+
+def counts(evidence: Evidence) -> pd.Series:
+    """Number of checks by kind."""
+    return checks(evidence)["kind"].value_counts(sort=False)
+
+
 def findings(evidence: Evidence) -> pd.DataFrame:
     """All inconsistencies: name, kind, where, printed, found; title and note from inconsistencies.yaml."""
-    parts = [f(evidence) for f in (derived, repeats, settings, floors, statements, relations)]
-    rows = pd.concat([part.loc[~part["ok"], ["name", "kind", "where", "printed", "found"]] for part in parts])
+    rows = checks(evidence)
+    rows = rows.loc[~rows["ok"], ["name", "kind", "where", "printed", "found"]]
     joined = rows.groupby(["name", "kind"], sort=False).agg(lambda cell: "; ".join(dict.fromkeys(cell))).reset_index()
     known = [evidence.known.get(name, {}) for name in joined["name"]]
     return joined.assign(**{part: [entry.get(part, "") for entry in known] for part in ("title", "note")})

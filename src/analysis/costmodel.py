@@ -7,12 +7,15 @@ Speedup at one stream S(K) = AL(K) / rho(K): AL tokens a step, a step costing rh
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
 
 from analysis.acceptance import al_from_positions
+from analysis.errors import ParamsError
+from analysis.shapes import machines
 from analysis.stats import geometric_mean, ratio_interval
 
 KEYS = ["variant", "arm", "k", "workload"]
@@ -135,30 +138,57 @@ def best_k(al: Mapping[int, float], rho: Mapping[int, float]) -> int:
 # ---------------------------------------------------------------------------------------------- money
 
 
-def cost_per_million(
-    tok_s: float, price: float, years: float, watts: float, kwh_price: float, utilisation: float = 1.0
-) -> float:
-    """Cost of one million generated tokens on an owned machine, in the currency of `price`.
+@dataclass(frozen=True)
+class Assumptions:
+    """What a token's cost rests on besides speed. Money in one currency throughout.
 
-    Hardware written off evenly over `years`, busy for a share `utilisation` of the time at `tok_s` [tokens/s, all
-    streams], drawing `watts` while busy at `kwh_price` per kWh. Idle power and labour are left out.
+    machine (name in data/hardware.yaml), price of the machine, years of use, watts while busy, price of a kWh, share of
+    the time it is busy, API prices per million tokens to compare with. Idle power and labour are left out.
     """
+
+    machine: str = "gb10"
+    price: float = 3000.0
+    years: float = 3.0
+    watts: float = 200.0
+    kwh_price: float = 0.30
+    utilisation: float = 0.5
+    api_prices: tuple[float, ...] = (0.5, 2.0, 10.0)
+
+    def __post_init__(self) -> None:
+        known = machines()
+        if self.machine not in known:
+            raise ParamsError(
+                f"There is no machine '{self.machine}'.",
+                why=f"data/hardware.yaml has {', '.join(known)}.",
+                mend="Name one.",
+            )
+        wrong = [n for n in ("price", "years", "watts", "kwh_price", "utilisation") if not getattr(self, n) >= 0]
+        wrong += [n for n in ("years", "utilisation") if getattr(self, n) == 0]
+        if wrong or self.utilisation > 1 or not self.api_prices or min(self.api_prices) <= 0:
+            name = wrong[0] if wrong else "utilisation" if self.utilisation > 1 else "api_prices"
+            raise ParamsError(
+                f"The assumption '{name}' is {getattr(self, name)}.",
+                why="Costs are not negative, years and API prices positive, utilisation is above 0 and at most 1.",
+                mend="Correct the cell with the assumptions.",
+            )
+
+
+def cost_per_million(tok_s: float, given: Assumptions) -> float:
+    """Cost of a million generated tokens at `tok_s` [tokens/s, all streams]: hardware written off by the second, and energy."""
     busy_seconds = 1e6 / tok_s
-    hardware = price / (years * 365 * 86400 * utilisation) * busy_seconds
-    return hardware + watts / 1000 * busy_seconds / 3600 * kwh_price
+    hardware = given.price / (given.years * 365 * 86400 * given.utilisation) * busy_seconds
+    return hardware + given.watts / 1000 * busy_seconds / 3600 * given.kwh_price
 
 
-def break_even_tokens(
-    tok_s: float, price: float, years: float, watts: float, kwh_price: float, api_price: float
-) -> float:
+def break_even_tokens(tok_s: float, api_price: float, given: Assumptions) -> float:
     """Tokens a day above which owning is cheaper than `api_price` per million; infinite if energy alone costs more.
 
     Fixed cost a day / (API price - energy) per token. Speed enters only through energy a token; what speed really moves
     is how many tokens a day the machine can serve: compare with `tokens_a_day`.
     """
-    energy = watts / 1000 / 3600 / tok_s * kwh_price
+    energy = given.watts / 1000 / 3600 / tok_s * given.kwh_price
     margin = api_price / 1e6 - energy
-    return price / (years * 365) / margin if margin > 0 else float("inf")
+    return given.price / (given.years * 365) / margin if margin > 0 else float("inf")
 
 
 def tokens_a_day(tok_s: float, utilisation: float = 1.0) -> float:

@@ -141,6 +141,11 @@ def step_costs(evidence: Evidence) -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values(["source", "model", "k"], ignore_index=True)
 
 
+def examples(costs: pd.DataFrame) -> list:
+    """The published K = 4 setting of each model, to follow under load. In: `step_costs`."""
+    return list(costs[costs["k"] == 4].drop_duplicates("model").itertuples())
+
+
 def gain_by_load(model: str, quantisation: str, k: int, al: float, streams: Sequence[int]) -> pd.DataFrame:
     """Speedup that bytes alone allow, by streams: baseline step bytes / MTP step bytes x AL, with independent routing.
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis import acceptance, costmodel
+from analysis.errors import ParamsError
 
 sys.path.insert(0, str(Path(__file__).parent))
 from study_frames import RHO, WORKLOADS, frames
@@ -115,26 +116,45 @@ def test_a_line_through_one_point_is_flat():
     assert costmodel.line(4, 1.3, 4, 1.3) == (1.3, 0.0)
 
 
+def assume(**given) -> costmodel.Assumptions:
+    """A machine for 3650 over one year: 10 a day; energy free and always busy unless said otherwise."""
+    return costmodel.Assumptions(**{"price": 3650, "years": 1, "watts": 0, "kwh_price": 0, "utilisation": 1, **given})
+
+
 def test_cost_of_a_million_tokens_by_hand():
-    # 100 tok/s: 10,000 s. 3650 over a year, always busy: 10 a day. 360 W x 10,000 s = 1 kWh.
-    cost = costmodel.cost_per_million(tok_s=100, price=3650, years=1, watts=360, kwh_price=0.25)
-    assert cost == pytest.approx(10 / 86400 * 10_000 + 0.25)
-    idle = costmodel.cost_per_million(tok_s=100, price=3650, years=1, watts=360, kwh_price=0.25, utilisation=0.5)
-    assert idle == pytest.approx(2 * 10 / 86400 * 10_000 + 0.25)
+    # 100 tok/s: 10,000 s a million; 360 W x 10,000 s = 1 kWh
+    energy = {"watts": 360, "kwh_price": 0.25}
+    assert costmodel.cost_per_million(100, assume(**energy)) == pytest.approx(10 / 86400 * 10_000 + 0.25)
+    half = assume(**energy, utilisation=0.5)
+    assert costmodel.cost_per_million(100, half) == pytest.approx(2 * 10 / 86400 * 10_000 + 0.25)
 
 
 def test_break_even_by_hand():
     # 10 a day against 20 per million with free energy: 500,000 tokens a day
-    assert costmodel.break_even_tokens(
-        tok_s=50, price=3650, years=1, watts=0, kwh_price=0.3, api_price=20
-    ) == pytest.approx(500_000)
-    assert costmodel.break_even_tokens(tok_s=1, price=1, years=1, watts=1000, kwh_price=1, api_price=0.01) == math.inf
+    assert costmodel.break_even_tokens(50, 20, assume()) == pytest.approx(500_000)
+    assert costmodel.break_even_tokens(1, 0.01, assume(watts=1000, kwh_price=1)) == math.inf
 
 
 def test_twice_the_speed_halves_the_cost_of_a_token():
-    slow, fast = (costmodel.cost_per_million(v, 3000, 3, 200, 0.3) for v in (40, 80))
-    assert slow == pytest.approx(2 * fast)
+    given = assume(watts=200, kwh_price=0.3)
+    assert costmodel.cost_per_million(40, given) == pytest.approx(2 * costmodel.cost_per_million(80, given))
     assert costmodel.tokens_a_day(100, 0.5) == 4_320_000
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"machine": "gb11"}, "gb11"),
+        ({"years": 0}, "years"),
+        ({"price": -1}, "price"),
+        ({"utilisation": 1.5}, "utilisation"),
+        ({"watts": math.nan}, "watts"),
+        ({"api_prices": ()}, "api_prices"),
+    ],
+)
+def test_an_impossible_assumption_is_named(wrong, named):
+    with pytest.raises(ParamsError, match=named):
+        assume(**wrong)
 
 
 def test_workloads_differ_only_by_acceptance(costs):

@@ -1,0 +1,164 @@
+"""The tables and sentences of chapters 08 and 09. Pure: tidy frames in, `Table` and text out."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from analysis import costmodel, physics
+from analysis.costmodel import Assumptions
+from analysis.evidence import Evidence
+from analysis.show import Table
+
+_TIMES, _TOK, _TWO = "{:.2f}×".format, "{:.1f}".format, "{:.2f}".format
+
+
+def bounds(checked: pd.DataFrame) -> Table:
+    """Published speeds above the bound, with the bounds at each kind of routing and what would be needed."""
+    odd = checked[checked["verdict"].isin([physics.DEGENERATE, physics.IMPOSSIBLE])]
+    columns = [
+        "source",
+        "table",
+        "k",
+        "concurrency",
+        "tok_s",
+        "bound",
+        "bound_identical",
+        "bound_same",
+        "needs_al",
+        "verdict",
+        "verdict_measured",
+    ]
+    note = "bound: each token on its own experts; bound_identical: streams carry the same text; bound_same: all tokens on the same experts. needs_al: tokens a step that the speed needs at independent routing; K + 1 is the most there is. verdict_measured: at the best bandwidth that others measured."  # fmt: skip
+    return Table(odd[columns], "Speeds above the bandwidth bound [tok/s]", {"k": "{:.0f}".format} | dict.fromkeys(["bound", "bound_identical", "bound_same", "needs_al"], _TOK), note)  # fmt: skip
+
+
+def uncheckable(checked: pd.DataFrame) -> Table:
+    """Published speeds that cannot be checked, and why."""
+    rows = checked[checked["verdict"] == "not checkable"].groupby(["source", "model", "why"], sort=False)["tok_s"]
+    return Table(
+        rows.agg(lambda v: ", ".join(f"{x:.4g}" for x in v)).reset_index(), "Speeds that cannot be checked [tok/s]"
+    )
+
+
+def step_costs(costs: pd.DataFrame) -> Table:
+    """The overhead column as it should have been: measured, for each published setting."""
+    note = "rho = acceptance length / speedup, in baseline steps; an overhead below one cannot be. rho_independent and rho_same: bytes of a step over bytes of a baseline step."  # fmt: skip
+    return Table(costs, "Cost of a speculative step from published numbers", {"speedup": _TIMES} | dict.fromkeys(["al", "rho", "rho_independent", "rho_same"], "{:.2f}".format), note)  # fmt: skip
+
+
+def conditional(evidence: Evidence) -> Table:
+    """Conditional acceptance and the geometric fit of every published acceptance vector."""
+    p = evidence.acceptance[(evidence.acceptance["metric"] == "p") & ~evidence.acceptance["table"].isin(["3.2"])].copy()
+    p["p"] = p["value"] / p["unit"].map({"%": 100, "1": 1})
+    p = p.drop_duplicates(["source", "model", "k", "position"])
+    p["c"] = p["p"] / p.groupby(["source", "model", "k"])["p"].shift(1).fillna(1.0)
+    whole = p.groupby(["source", "model", "k"]).filter(lambda g: len(g) == g["k"].iloc[0])
+    fits = costmodel.geometric_fit(whole, by=["source", "model", "k"]).set_index(["source", "model", "k"])
+    chains = whole.groupby(["source", "model", "k"])["c"].agg(lambda c: " ".join(f"{v:.2f}" for v in c))
+    table = fits.join(chains).reset_index()
+    note = "c: acceptance at a position given that the one before was accepted. alpha: the constant c with the same acceptance length; worst: largest difference of its curve to a published p."  # fmt: skip
+    return Table(
+        table, "Conditional acceptance, published", dict.fromkeys(["alpha", "al", "worst"], "{:.3f}".format), note
+    )
+
+
+def rooflines(table: pd.DataFrame) -> Table:
+    """Bandwidth bound of each model on each machine. In: `physics.rooflines`."""
+    return Table(table, "The most that bandwidth allows at one stream, FP8 layers [tok/s]", {"fits": lambda v: "yes" if v else "no", "gb_a_token": _TOK, "baseline": _TOK, "k4": _TOK}, "baseline: K = 0. k4: K = 4 with every draft accepted, independent experts. Weights only.")  # fmt: skip
+
+
+def footprints(table: pd.DataFrame) -> Table:
+    """Memory by part, corrected. In: `physics.footprints`."""
+    return Table(table, "Memory of target and drafter, FP8 layers, one context of 4096 tokens [GB]", dict.fromkeys(table.columns[1:], "{:.2f}".format), "A server reserves its share of memory whatever the model needs: this is what has to fit.")  # fmt: skip
+
+
+def claim_counts(table: pd.DataFrame) -> Table:
+    """Verdicts by source and kind. In: `verdicts.of_study`."""
+    counts = table.pivot_table(index=["source", "kind"], columns="verdict", values="id", aggfunc="count", fill_value=0)
+    return Table(counts.reset_index(), "Published claims by verdict", headline=True)
+
+
+def claims(table: pd.DataFrame) -> Table:
+    """Every claim with its verdict, our number and the published one. In: `verdicts.of_study`."""
+    order = {"contradicted": 0, "reproduced": 1, "not distinguishable": 2, "not tested here": 3}
+    shown = table.sort_values("verdict", key=lambda v: v.map(order), kind="stable")
+    columns = ["says", "source", "table", "verdict", "ours", "published", "detail", "stamp"]
+    note = "A number is met within ten percent on its own machine and model; a shape can hold anywhere. Intervals are 95 % over launches; with one launch, the noise floor."  # fmt: skip
+    return Table(shown[columns], "Published claims and what this study says of them", note=note)
+
+
+def inconsistencies(found: pd.DataFrame) -> Table:
+    """What does not fit inside the articles. In: `consistency.findings`."""
+    return Table(
+        found[["title", "where", "printed", "found", "note"]], "Numbers of the articles that do not fit together"
+    )
+
+
+def checks_sentence(counts: pd.Series, found: pd.DataFrame) -> str:
+    """How many derived numbers were computed again, and how many did not fit."""
+    return f"{counts.sum()} checks on published numbers ({', '.join(f'{n} {name}' for name, n in counts.items())}) leave {len(found)} inconsistencies."
+
+
+def advice(evidence: Evidence) -> Table:
+    """Published recommendations with the load they are meant for."""
+    rows = evidence.recommendations
+    columns = ["source", "case", "model", "k_low", "k_high", "streams", "advice", "expected_value", "expected_unit"]
+    return Table(rows[columns], "What the articles recommend")
+
+
+def failures(evidence: Evidence) -> Table:
+    """Published start-up failures with their mends."""
+    columns = ["source", "failure", "symptom", "cause", "mend", "setting", "bad_value", "good_value"]
+    return Table(evidence.failures[columns], "Published failures and their mends")
+
+
+def break_even(checked: pd.DataFrame, given: Assumptions) -> Table:
+    """Tokens a day above which owning is cheaper, against what the machine can serve, by model and arm."""
+    frame = checked[
+        (checked["hardware"] == given.machine)
+        & (checked["verdict"] == physics.POSSIBLE)
+        & (checked["source"] == "suzuki-shoten")
+        & checked["computed"]
+        & checked["table"].str.startswith("2.1")
+    ]
+    rows = []
+    for (model, k), group in frame.groupby(["model", "k"]):
+        speed = group["tok_s"].mean()
+        served = costmodel.tokens_a_day(speed)
+        row = {"model": model, "k": k, "tok_s": speed, "most a day": served}
+        for api in given.api_prices:
+            needed = costmodel.break_even_tokens(speed, api, given)
+            reach = "never: energy costs more" if needed == float("inf") else f"{needed:,.0f}: more than it serves"
+            row[f"at {api:g} a million"] = f"{needed:,.0f}" if needed <= served else reach
+        rows.append(row)
+    note = "Speed: mean of the three published workloads, one stream. What MTP changes is how much a machine can serve; the threshold moves only by the energy of a token."  # fmt: skip
+    return Table(pd.DataFrame(rows), "Tokens a day above which owning is cheaper than an API", {"k": "{:.0f}".format, "tok_s": _TOK, "most a day": "{:,.0f}".format}, note)  # fmt: skip
+
+
+def break_even_table(costs: pd.DataFrame) -> Table:
+    """Acceptance length got against the one needed; speedup predicted as AL / rho against measured."""
+    table = costs.drop(columns=["lo", "hi", "launches", "rho"]).assign(margin=costs["al"] / costs["break_even"] - 1)
+    formats = {
+        "margin": "+.0%",
+        "predicted": _TIMES,
+        "measured": _TIMES,
+        "al": "{:.2f}".format,
+        "break_even": "{:.2f}".format,
+    }
+    return Table(table, "Acceptance length got and needed, and the speedup that follows", formats, "predicted = al / cost of a step; measured = ratio of TPOT. Both rest on the same runs: they check the books, not each other.")  # fmt: skip
+
+
+def fits(table: pd.DataFrame) -> Table:
+    """Constant conditional acceptance by arm and workload. In: `costmodel.geometric_fit`."""
+    return Table(table[table["variant"] == "main"].drop(columns="variant"), "One number for acceptance: the geometric fit", dict.fromkeys(["alpha", "al", "worst"], "{:.3f}".format), "alpha: constant conditional acceptance with the same acceptance length; worst: largest difference of its curve to a measured p.")  # fmt: skip
+
+
+def sweep_sentence(sweep: pd.DataFrame) -> str:
+    """How well the sweep was predicted, and which K the prediction would have chosen."""
+    main = sweep[sweep["variant"] == "main"]
+    parts = []
+    for workload, group in main.groupby("workload", sort=False):
+        guess, best = group.loc[group["predicted"].idxmax()], group.loc[group["measured"].idxmax()]
+        same = "as measured" if guess.k == best.k else f"measured best is K = {best.k}"
+        parts.append(f"K = {guess.k} for {workload} ({same})")
+    return "Predicted from the baseline, the smallest and the largest K, the best choice is " + ", ".join(parts) + "."
