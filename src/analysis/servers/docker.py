@@ -175,7 +175,9 @@ def _mounts_exist(arm: Arm) -> None:
     """A missing file would be mounted as an empty folder (docker makes one): that is found here, not in the log."""
     for mount in arm.server.mounts:
         outside, covered, *_ = expanded(["-v", mount])[1].split(":")
-        if Path(covered).suffix and outside.startswith("/") and not Path(outside).is_file():
+        found = Path(outside)
+        missing = not found.exists() or (covered.endswith(".py") and not found.is_file())
+        if Path(covered).suffix and found.is_absolute() and missing:
             raise ServerError(
                 f"{outside} is to be mounted into the container of arm {arm.name}, and there is no such file.",
                 why="The patched file was not fetched yet."

@@ -68,17 +68,32 @@ def _engine(plan: Plan) -> Iterator[Check]:
 def _known_version(name: str, version: str) -> Check:
     numbers = tuple(int(p) for p in version.split("+")[0].split(".")[:3] if p.isdigit())
     if numbers < (0, 21):
-        return Check("engine", "fail", f"{name} {version} knows no Gemma 4 MTP", "Install vLLM 0.28.0 or later: make setup.")
+        return Check(
+            "engine", "fail", f"{name} {version} knows no Gemma 4 MTP", "Install vLLM 0.28.0 or later: make setup."
+        )
     if numbers[:2] in ((0, 25), (0, 26)):
-        return Check("engine", "warn", f"{name} {version} does not start Gemma 4 MTP on its V1 runner", 'Set server.env VLLM_USE_V2_MODEL_RUNNER to "1".')
+        return Check(
+            "engine",
+            "warn",
+            f"{name} {version} does not start Gemma 4 MTP on its V1 runner",
+            'Set server.env VLLM_USE_V2_MODEL_RUNNER to "1".',
+        )
     return Check("engine", "ok", f"{name} {version}")
 
 
 def _mended() -> tuple[Verdict, str, str]:
     names = {e.name for e in metadata.entry_points(group="vllm.general_plugins")}
     if "analysis_mend" in names:
-        return "ok", "this build has the bug; the plug-in analysis_mend replaces the one wrong function in every server", ""
-    return "fail", "this build has the bug, and the plug-in is not installed: at temperature > 0 the text is noise", "Run make setup (it installs this package with its plug-in)."
+        return (
+            "ok",
+            "this build has the bug; the plug-in analysis_mend replaces the one wrong function in every server",
+            "",
+        )
+    return (
+        "fail",
+        "this build has the bug, and the plug-in is not installed: at temperature > 0 the text is noise",
+        "Run make setup (it installs this package with its plug-in).",
+    )
 
 
 def _models(arm: Arm) -> Iterator[Check]:
@@ -87,9 +102,18 @@ def _models(arm: Arm) -> Iterator[Check]:
         if not model.local:
             yield Check(f"{role} {model.model}", "ok", f"Hugging Face id, revision {model.revision or 'main'}")
         elif not (folder / "config.json").is_file():
-            yield Check(f"{role} {model.model}", "fail", "the folder has no config.json", f"Correct {role}.model in the study file; data/miniature comes with the repository.")
+            yield Check(
+                f"{role} {model.model}",
+                "fail",
+                "the folder has no config.json",
+                f"Correct {role}.model in the study file; data/miniature comes with the repository.",
+            )
         else:
-            yield Check(f"{role} {model.model}", "ok", f"{sum(f.stat().st_size for f in folder.glob('*.safetensors')) / 2**20:.0f} MiB of weights, fingerprint {model.fingerprint}")
+            yield Check(
+                f"{role} {model.model}",
+                "ok",
+                f"{sum(f.stat().st_size for f in folder.glob('*.safetensors')) / 2**20:.0f} MiB of weights, fingerprint {model.fingerprint}",
+            )
     target, drafter = _config(arm.target.model), _config(arm.drafter.model)
     if target:
         yield _chat_template(arm)
@@ -97,7 +121,12 @@ def _models(arm: Arm) -> Iterator[Check]:
         text = target.get("text_config", target)
         width, wanted = text.get("hidden_size"), drafter.get("backbone_hidden_size")
         good = width == wanted
-        yield Check("target and drafter belong together", "ok" if good else "fail", f"hidden size {width}, drafter made for {wanted}", "" if good else "Pair the drafter with its own target.")
+        yield Check(
+            "target and drafter belong together",
+            "ok" if good else "fail",
+            f"hidden size {width}, drafter made for {wanted}",
+            "" if good else "Pair the drafter with its own target.",
+        )
 
 
 def _chat_template(arm: Arm) -> Check:
@@ -107,7 +136,9 @@ def _chat_template(arm: Arm) -> Check:
     name = f"chat template of {arm.target.model}"
     if has:
         return Check(name, "ok", "present")
-    return Check(name, "fail", "none: this is a base model, and the drafter was trained on the -it one", "Use the -it target.")
+    return Check(
+        name, "fail", "none: this is a base model, and the drafter was trained on the -it one", "Use the -it target."
+    )
 
 
 def _server(arm: Arm) -> Iterator[Check]:
@@ -115,25 +146,50 @@ def _server(arm: Arm) -> Iterator[Check]:
     if s.prefix_caching is False:
         yield Check("prefix cache", "ok", "off in every arm")
     else:
-        yield Check("prefix cache", "warn", "on or left to the engine: a repeated prompt costs less than a new one", "Set server.prefix_caching to false unless a published launch is reproduced.")
+        yield Check(
+            "prefix cache",
+            "warn",
+            "on or left to the engine: a repeated prompt costs less than a new one",
+            "Set server.prefix_caching to false unless a published launch is reproduced.",
+        )
     if s.port and s.backend == "process":
         free = port_is_free(s.port)
-        yield Check(f"port {s.port}", "ok" if free else "fail", "free" if free else "in use", "" if free else "Set server.port to 0.")
+        yield Check(
+            f"port {s.port}",
+            "ok" if free else "fail",
+            "free" if free else "in use",
+            "" if free else "Set server.port to 0.",
+        )
     if s.backend == "docker":
         found = shutil.which(s.engine)
-        yield Check(f"container engine {s.engine}", "ok" if found else "fail", "found" if found else "not on the PATH", "" if found else f"Install {s.engine}, or use backend process.")
+        yield Check(
+            f"container engine {s.engine}",
+            "ok" if found else "fail",
+            "found" if found else "not on the PATH",
+            "" if found else f"Install {s.engine}, or use backend process.",
+        )
 
 
 def _disk() -> Check:
     free = shutil.disk_usage(DATA).free / 2**30
-    return Check("disk", "ok" if free > 2 else "fail", f"{free:.0f} GiB free where records are kept", "" if free > 2 else "Free at least 2 GiB.")
+    return Check(
+        "disk",
+        "ok" if free > 2 else "fail",
+        f"{free:.0f} GiB free where records are kept",
+        "" if free > 2 else "Free at least 2 GiB.",
+    )
 
 
 def _sandbox(plan: Plan) -> Check:
     found = sandbox.available()
     if found.ok:
         return Check("sandbox", "ok", f"bubblewrap {found.version}")
-    return Check("sandbox", "warn" if not plan.study.code_programs else "fail", found.reason, "Install bubblewrap (apt install bubblewrap), or set code_programs to 0.")
+    return Check(
+        "sandbox",
+        "warn" if not plan.study.code_programs else "fail",
+        found.reason,
+        "Install bubblewrap (apt install bubblewrap), or set code_programs to 0.",
+    )
 
 
 def _config(model: str) -> dict:

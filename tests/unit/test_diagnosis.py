@@ -1,0 +1,139 @@
+"""One log per known failure, written by us in the engine's form: the right cause and mend; a healthy log has none."""
+
+from dataclasses import replace
+
+import pytest
+import yaml
+
+from analysis import plan
+from analysis.params import load_study
+from analysis.places import DATA
+from analysis.servers import diagnosis, facts
+
+HEALTHY = """
+(APIServer pid=1) INFO 11-01 10:00:00 [model.py:612] Resolved architecture: Gemma4ForConditionalGeneration
+(APIServer pid=1) INFO 11-01 10:00:00 [model.py:612] Resolved architecture: Gemma4MTPModel
+(EngineCore pid=2) INFO 11-01 10:00:02 [core.py:133] Initializing a V1 LLM engine (v0.28.0) with config: model='google/gemma-4-31B-it', speculative_config=SpeculativeConfig(method='mtp', model='google/gemma-4-31B-it-assistant', num_spec_tokens=4), dtype=torch.bfloat16, max_seq_len=4096, enforce_eager=False, kv_cache_dtype=fp8, enable_prefix_caching=False
+(EngineCore pid=2) INFO 11-01 10:00:03 [gpu/model_runner.py:88] Starting to load model google/gemma-4-31B-it...
+(EngineCore pid=2) INFO 11-01 10:00:40 [gemma4_mtp.py:610] Detected MTP model. Sharing target model embedding weights with the draft model.
+(EngineCore pid=2) INFO 11-01 10:00:40 [gemma4_mtp.py:633] Gemma4 MTP: draft layer 0 (sliding_attention) -> language_model.model.layers.58.self_attn.attn
+(EngineCore pid=2) INFO 11-01 10:00:41 [model_runner.py:230] Model loading took 32.5 GiB memory and 34.19 seconds
+(EngineCore pid=2) INFO 11-01 10:00:59 [kv_cache_utils.py:1307] GPU KV cache size: 120,000 tokens
+(APIServer pid=1) INFO 11-01 10:01:10 [loggers.py:335] SpecDecoding metrics: Mean acceptance length: 3.18, Accepted: 410 tokens, Drafted: 752 tokens, Per-position acceptance rate: 0.787, 0.589, 0.456, 0.346, Avg Draft acceptance rate: 54.5%
+INFO:     Application startup complete.
+"""
+MTP = "(EngineCore pid=2) INFO [gemma4_mtp.py:297] Gemma4MTPModel Gemma4AssistantForCausalLM gemma4_assistant\n"
+RAISED = 'Traceback (most recent call last):\n  File "vllm/v1/worker/{file}", line 1, in load\n'
+
+#: id -> (last lines of a log, words that must be in cause and mend together)
+STARTS = {
+    "engine-not-running": ("docker: Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?", "systemctl"),
+    "engine-not-allowed": ("permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock", "usermod"),
+    "no-gpu-runtime": ('docker: Error response from daemon: could not select device driver "" with capabilities: [[gpu]].', "nvidia-ctk"),
+    "image-missing": ("Error response from daemon: manifest for vllm/vllm-openai:gemma4-0505 not found: manifest unknown", "server.image"),
+    "image-of-another-machine": ("exec /usr/bin/python3: exec format error", "aarch64"),
+    "image-no-space": ("write /var/lib/docker/tmp/x: no space left on device", "20 GB"),
+    "mount-missing": ("Error: statfs /home/o/mtp_assets/gemma4_mtp.py: no such file or directory", "/home/o/mtp_assets/gemma4_mtp.py"),
+    "container-name-taken": ('Conflict. The container name "/vllm-mtp" is already in use by container "1f"', "container_name"),
+    "shared-memory": ("RuntimeError: unable to open shared memory object </torch_1> in read-write mode", "shm_size"),
+    "batched-tokens-below-mm-item": ("ValueError: Chunked MM input disabled but max_tokens_per_mm_item (2496) is larger than max_num_batched_tokens (2048). Please increase max_num_batched_tokens.", "2048 is below 2496"),
+    "no-memory-for-cache-blocks": ("ValueError: No available memory for the cache blocks. Try increasing `gpu_memory_utilization` when initializing the engine.", "max_model_len"),
+    "less-free-than-asked": ("ValueError: Free memory on device cuda:0 (22.45/23.99 GiB) on startup is less than desired GPU memory utilization (0.95, 22.79 GiB).", "Only 22.45 of 23.99"),
+    "max-model-len-needs-more-cache": ("ValueError: To serve at least one request with the models's max seq len (131072), (10.5 GiB KV cache is needed, which is larger than the available KV cache memory (4.1 GiB).", "shorter"),
+    "hami-limit-zero": ("[HAMI-core Msg]: env CUDA_DEVICE_MEMORY_LIMIT_0=0m\nRuntimeError: CUDA error at EagleProposer.__init__", "24000m"),
+    "method-unknown": ("NotImplementedError: Unsupported speculative method: 'mtp'", "method mtp"),
+    "assistant-as-draft-model": (MTP + "NotImplementedError: Speculative Decoding with draft models is not supported yet.", "generic draft model"),
+    "architecture-unknown": ("ValueError: Model architectures ['Gemma4AssistantForCausalLM'] are not supported for now.", "0.28.0"),
+    "transformers-breaks-gemma4": ("transformers 5.15.0\nAttributeError: 'Gemma4TextConfig' object has no attribute 'layer_scalar'", "5.14.1"),
+    "preview-file-unpatched": (MTP + '  File "gemma4_mtp.py", line 420, in load_weights\n    assert param_data.shape == loaded_weight.shape\nAssertionError', "d8b3826"),
+    "v1-runner-width": (MTP + RAISED.format(file="gpu_model_runner.py") + "RuntimeError: mat1 and mat2 shapes cannot be multiplied (8192x2816 and 5632x1024)", "VLLM_USE_V2_MODEL_RUNNER"),
+    "flag-unknown": ("api_server.py: error: unrecognized arguments: --per-request-spec-decode-metrics detailed", "request_metrics"),
+    "port-taken": ("OSError: [Errno 98] Address already in use", "server.port"),
+    "gated": ("huggingface_hub.errors.GatedRepoError: 401 Client Error. Cannot access gated repo for url", "HF_TOKEN"),
+    "hub-offline": ("huggingface_hub.errors.LocalEntryNotFoundError: Cannot find the requested files in the disk cache", "prefetch"),
+    "model-folder-missing": ("OSError: nowhere/x is not a local folder and is not a valid model identifier listed on the hub", "target.model"),
+    "out-of-memory": ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.", "gpu_memory_utilization"),
+    "metadata-vllm": ("importlib.metadata.PackageNotFoundError: No package metadata was found for vllm", "api_server"),
+    "no-vllm": ("ModuleNotFoundError: No module named 'vllm'", "make setup"),
+}  # fmt: skip
+SILENT = {
+    "acceptance-zero": ("SpecDecoding metrics: Mean acceptance length: 1.00, Accepted: 0 tokens, Drafted: 220 tokens, Avg Draft acceptance rate: 0.0%", "gemma4_mtp.py"),
+    "target-without-chat-template": ("ChatTemplateResolutionError: As of transformers v4.44, default chat template is no longer allowed", "-it target"),
+    "moe-config-missing": ("WARNING [fused_moe.py:1164] Using default MoE config. Performance might be sub-optimal! Config file not found at /x/configs/E=128,N=704,device_name=NVIDIA_GB10,dtype=fp8_w8a8.json", "E=128,N=704,device_name=NVIDIA_GB10"),
+    "budget-shrunk": ("WARNING [vllm.py:2276] max_num_scheduled_tokens is set to 2048 based on the speculative decoding settings. This may lead to suboptimal performance.", "2048 tokens"),
+    "async-scheduling-off": ("WARNING [vllm.py:1605] Async scheduling is disabled with mtp-based speculative decoding", "baseline"),
+    "dynamic-k-dropped": ("WARNING [vllm.py:1067] Dynamic speculative decoding is not supported with data parallelism. Disabling num_speculative_tokens_per_batch_size and falling back to static", "K is fixed"),
+    "drafting-disabled": ("WARNING Speculative decoding is disabled for batches above 8", "switched drafting off"),
+    "cpu-without-openmp": ("WARNING [cpu_worker.py:130] Speculative decoding on CPU without Intel OpenMP in LD_PRELOAD will cause significant performance loss.", "libiomp5"),
+    "preempted": ("WARNING [scheduler.py:10] Preempted request chatcmpl-1: not enough KV cache", "concurrency"),
+}  # fmt: skip
+
+
+def arm(k=4, study="gb10-31b"):
+    return next(a for a in plan.make(load_study(study)).arms if a.k == k)
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_a_start_that_failed_for_a_known_reason_names_it_and_its_mend(name):
+    log, words = STARTS[name]
+    found = diagnosis.of_failed_start(HEALTHY.split("Starting to load")[0] + log + "\n")
+    assert found is not None and found.id == name
+    assert words in f"{found.cause} {found.mend}"
+
+
+@pytest.mark.parametrize("name", SILENT)
+def test_a_server_that_runs_and_is_sick_is_told(name):
+    log, words = SILENT[name]
+    found = diagnosis.of_running(HEALTHY + log + "\n", facts.read(HEALTHY), arm())
+    assert [c.id for c in found] == [name]
+    assert words in f"{found[0].cause} {found[0].mend}"
+
+
+def test_every_known_failure_has_its_test_and_every_test_its_entry():
+    table = yaml.safe_load((DATA / "failures.yaml").read_text())["failures"]
+    assert {e["id"] for e in table if e["when"] == "start"} == set(STARTS)
+    assert {e["id"] for e in table if e["when"] == "silent"} == set(SILENT)
+    assert all(e["cause"] and e["mend"] and e["source"] for e in table)
+
+
+def test_a_healthy_log_has_no_cause_of_any_kind():
+    assert diagnosis.of_failed_start(HEALTHY) is None
+    assert diagnosis.silent(HEALTHY) == []
+    assert diagnosis.of_running(HEALTHY, facts.read(HEALTHY), arm()) == []
+
+
+def test_signs_that_concern_the_drafter_are_no_fault_of_a_baseline():
+    log = HEALTHY.replace("method='mtp'", "method=None") + SILENT["budget-shrunk"][0]
+    assert diagnosis.of_running(log, facts.StartupFacts(), arm(0)) == []
+
+
+def test_a_method_that_fell_back_to_a_generic_draft_model_is_told():
+    log = HEALTHY.replace("method='mtp'", "method='draft_model'")
+    asked = next(a for a in plan.make(load_study("rtx4090-26b-awq")).arms if a.k == 2)
+    assert "method-fell-back" in [c.id for c in diagnosis.of_running(log, facts.read(log), asked)]
+    assert "method-fell-back" in [c.id for c in diagnosis.of_running(log, facts.read(log), arm())]
+
+
+def test_eager_mode_left_on_is_told_whether_asked_for_or_not():
+    log = HEALTHY.replace("enforce_eager=False", "enforce_eager=True")
+    (found,) = diagnosis.of_running(log, facts.read(log), arm())
+    assert found.id == "eager-on" and "does not ask" in found.cause
+    asked = replace(arm(), server=arm().server.model_copy(update={"enforce_eager": True}))
+    (found,) = diagnosis.of_running(log, facts.read(log), asked)
+    assert "as the study asks" in found.cause
+
+
+def test_another_k_a_drafting_baseline_and_a_prefix_cache_are_told():
+    log = HEALTHY.replace("num_spec_tokens=4", "num_spec_tokens=2")
+    assert [c.id for c in diagnosis.of_running(log, facts.read(log), arm())] == ["another-k"]
+    assert [c.id for c in diagnosis.of_running(HEALTHY, facts.read(HEALTHY), arm(0))] == ["baseline-drafts"]
+    log = HEALTHY.replace("enable_prefix_caching=False", "enable_prefix_caching=True")
+    assert [c.id for c in diagnosis.of_running(log, facts.read(log), arm())] == ["prefix-cache-on"]
+
+
+def test_counters_tell_of_idle_drafting_of_zero_acceptance_and_of_preemptions():
+    assert [c.id for c in diagnosis.of_counts(4, 0, 0, 0)] == ["drafting-disabled"]
+    assert [c.id for c in diagnosis.of_counts(4, 100, 400, 7)] == ["acceptance-zero"]  # 7 < 2 % of 400 = 8
+    assert diagnosis.of_counts(4, 100, 400, 8) == []
+    assert diagnosis.of_counts(4, 3, 12, 0) == []  # too few to tell
+    assert [c.id for c in diagnosis.of_counts(0, 0, 0, 0, preemptions=2)] == ["preempted"]
