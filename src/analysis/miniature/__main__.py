@@ -1,0 +1,69 @@
+"""``python -m analysis.miniature corpus|train|check|card``: make the miniature models and look at them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import yaml
+
+from ..places import DATA
+from .corpus import SPEAKERS, document, prompts_from
+
+HOME = DATA / "miniature"
+WORK = DATA / "cache" / "miniature"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m analysis.miniature", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    corpus = commands.add_parser("corpus", help="print documents of the corpus")
+    corpus.add_argument("--seed", type=int, default=0)
+    corpus.add_argument("--count", type=int, default=1, help="documents a workload")
+    train = commands.add_parser("train", help="train a pair from scratch, or go on where it stopped")
+    train.add_argument("--kind", choices=("dense", "moe"), default="dense")
+    train.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    train.add_argument("--work", type=Path, default=WORK, help="checkpoints and results; a later run goes on from them")
+    train.add_argument("--documents", type=int, help="documents a workload")
+    train.add_argument("--steps", type=int, nargs=3, metavar=("BASE", "CHAT", "DRAFTER"))
+    train.add_argument("--centroids", action="store_true", help="also a drafter with the centroid head")
+    train.add_argument("--tiny", action="store_true", help="two steps a stage: only shows that the path works")
+    options = parser.parse_args(arguments)
+    prompts = prompts_from(yaml.safe_load((DATA / "prompts.yaml").read_text(encoding="utf-8")))
+    if options.command == "corpus":
+        for workload in SPEAKERS:
+            for index in range(options.count):
+                print(document(workload, prompts[workload], random.Random(f"{options.seed}/{workload}/{index}")).chat())
+    if options.command == "train":
+        run_training(options, prompts)
+    return 0
+
+
+def run_training(options: argparse.Namespace, prompts: dict) -> None:
+    """Training needs torch and transformers; the other commands start without them."""
+    import torch
+
+    from .family import TINY, Family, Recipe
+
+    device = options.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    recipe = TINY if options.tiny else Recipe()
+    if options.documents:
+        recipe = replace(recipe, documents=options.documents)
+    if options.steps:
+        base, chat, drafter = options.steps
+        recipe = replace(
+            recipe,
+            base=replace(recipe.base, steps=base),
+            chat=replace(recipe.chat, steps=chat),
+            drafter=replace(recipe.drafter, steps=drafter),
+        )
+    Family(options.kind, recipe, prompts, options.work, device, os.cpu_count() or 1).run(options.centroids)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
