@@ -14,15 +14,13 @@ import filelock
 
 from analysis import provenance
 from analysis.client import Answer, Client
-from analysis.counters import Counters, difference, snapshot
+from analysis.counters import Counters, Meter
 from analysis.errors import ClientError, CountersError, MissingCells, PreflightError, StoreError, StudyError
 from analysis.plan import Arm, Cell, Plan, Request, Sampling
 from analysis.progress import Line
-from analysis.servers import backend
+from analysis.servers import backend, diagnosis
+from analysis.servers.diagnosis import LEAST_ACCEPTANCE
 from analysis.store import Store
-
-#: A drafter whose probe accepts less than this share of its draft tokens is sick (a paired one: 0.3 to 0.8).
-LEAST_ACCEPTANCE = 0.02
 
 
 def ensure(plan: Plan, wanted: Sequence[Cell], store: Store) -> str:
@@ -117,6 +115,7 @@ def _launch(plan: Plan, arm: Arm, number: int, store: Store, tracker: _Tracker) 
                 "ready_s": round(server.ready_s, 2),
                 "first_request_s": first,
                 "facts": server.facts.model_dump(mode="json"),
+                "causes": [asdict(c) for c in diagnosis.of_running(_said(server), server.facts, arm)],
                 "target": arm.target.fingerprint,
                 "drafter": arm.drafter.fingerprint if arm.k else None,
                 "provenance": provenance.collect(plan.study.hash),
@@ -149,6 +148,10 @@ def _launch(plan: Plan, arm: Arm, number: int, store: Store, tracker: _Tracker) 
     return failed
 
 
+def _said(server) -> str:
+    return server.log.read_text(errors="replace") if server.log else ""
+
+
 class _diagnosed:
     """Turn the client's view of a dead server (a broken connection) into the server's own diagnosis."""
 
@@ -168,11 +171,11 @@ class _diagnosed:
 
 def _cell(cell: Cell, client: Client, url: str, tracker: _Tracker) -> tuple[dict, list[Answer]]:
     """Measure one cell between two idle snapshots of the counters."""
-    before = snapshot(url, cell.arm.k)
+    meter = Meter(url, cell.arm)
     started, begin = time.time(), time.perf_counter()
     answers = client.send(cell, tracker.request)
     wall = time.perf_counter() - begin
-    delta = difference(before, snapshot(url, cell.arm.k))
+    delta = meter.read(answers)
     _check(cell, delta, answers)
     counts = asdict(delta)
     counts.pop("running")
@@ -192,7 +195,7 @@ def _check(cell: Cell, delta: Counters, answers: list[Answer]) -> None:
     problems = []
     if delta.generation_tokens != tokens:
         problems.append(f"usage says {tokens} completion tokens, the engine counted {delta.generation_tokens}")
-    if delta.accepted != sum(delta.per_position):
+    if cell.arm.server.flavour == "vllm" and delta.accepted != sum(delta.per_position):
         problems.append(f"{delta.accepted} accepted, and {sum(delta.per_position)} summed over positions")
     if delta.draft_tokens > cell.arm.k * delta.drafts:
         problems.append(f"{delta.draft_tokens} draft tokens from {delta.drafts} drafts of at most {cell.arm.k}")
@@ -230,10 +233,11 @@ def _warm_up(plan: Plan, arm: Arm, todo: list[Cell], client: Client, server, tra
     if not todo:
         return 0.0
     sampling = Sampling(plan.study.temperature, plan.study.top_p, 32, ignore_eos=True)
-    before = snapshot(server.url, arm.k)
+    meter = Meter(server.url, arm)
     probe = replace(next((c for c in todo if c.experiment == "timing"), todo[0]), sampling=sampling, concurrency=1)
     tracker.stage("first request")
     first = client.ask(probe, probe.requests[0])
+    answers = [first]
     for level in sorted({c.concurrency for c in todo}):
         for _ in range(plan.study.warmup):
             tracker.stage(f"warm-up at {level} stream{'s' * (level > 1)}")
@@ -241,8 +245,8 @@ def _warm_up(plan: Plan, arm: Arm, todo: list[Cell], client: Client, server, tra
                 Request(r.prompt_id, r.text, 7 + i, i)
                 for i, r in zip(range(level), _cycle(probe.requests), strict=False)
             )
-            client.send(replace(probe, requests=streams))
-    delta = difference(before, snapshot(server.url, arm.k))
+            answers += client.send(replace(probe, requests=streams))
+    delta = meter.read(answers)
     if arm.k and delta.draft_tokens >= 20 and delta.accepted < LEAST_ACCEPTANCE * delta.draft_tokens:
         raise PreflightError(
             f"The drafter of arm {arm.name} is accepted {delta.accepted} times in {delta.draft_tokens} draft tokens.",

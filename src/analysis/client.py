@@ -38,6 +38,9 @@ class Answer:
     text: str
     steps_accepted: tuple[int, ...] = field(default=())
     steps_drafted: tuple[int, ...] = field(default=())
+    draft_tokens: int = 0  # llama.cpp says these two per request; vLLM's come from its counters
+    accepted_tokens: int = 0
+    cached_tokens: int = 0
 
 
 class Client:
@@ -107,6 +110,8 @@ class Client:
             if cell.sampling.ignore_eos
             else {},
         }
+        if cell.arm.server.flavour == "llama.cpp":
+            body["extra_body"] = {**body["extra_body"], "cache_prompt": False}  # its prefix cache is on unless told
         sent = time.perf_counter()
         begin = sent if begin is None else begin
         try:
@@ -148,8 +153,9 @@ class Client:
     def _read(self, stream: Any, request: Request, index: int, sent: float, begin: float) -> Answer:
         stamps: list[float] = []
         parts: list[str] = []
-        finish, usage, extra = "", None, {}
+        finish, usage, extra, timings = "", None, {}, {}
         for chunk in stream:
+            timings = (chunk.model_extra or {}).get("timings") or timings
             if chunk.usage is not None:
                 usage, extra = chunk.usage, (chunk.model_extra or {}).get("metrics") or {}
             for choice in chunk.choices:
@@ -189,6 +195,9 @@ class Client:
             text="".join(parts),
             steps_accepted=tuple(ledger.get("per_step_accepted") or ()),
             steps_drafted=tuple(ledger.get("per_step_drafted") or ()),
+            draft_tokens=int(timings.get("draft_n") or 0),
+            accepted_tokens=int(timings.get("draft_n_accepted") or 0),
+            cached_tokens=int(timings.get("cache_n") or 0),
         )
 
     def _served_model(self) -> str:

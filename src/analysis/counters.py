@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from analysis.errors import CountersError
+from analysis.plan import Arm
 
 SCALARS = {
     "drafts": "vllm:spec_decode_num_drafts_total",
@@ -112,6 +115,40 @@ def difference(before: Counters, after: Counters) -> Counters:
         **{key: b - a for key, (a, b) in pairs.items() if key in SCALARS},
         per_position=tuple(b - a for a, b in zip(before.per_position, after.per_position, strict=True)),
     )
+
+
+def of_answers(answers: Sequence[Any], k: int) -> Counters:
+    """The counts of a cell on llama.cpp, which exports none: from the ``timings`` of its answers.
+
+    It says how many tokens were drafted and accepted, not in how many drafts. A step makes one token more than it
+    accepts, and the first token comes from the prompt, so drafts = tokens - 1 - accepted, at least draft tokens / K;
+    a step that drafted nothing counts as a draft too, and the acceptance length is then a little too low.
+    """
+    drafting = [a for a in answers if a.draft_tokens]
+    return Counters(
+        drafts=sum(
+            max(a.completion_tokens - 1 - a.accepted_tokens, math.ceil(a.draft_tokens / max(k, 1))) for a in drafting
+        ),
+        draft_tokens=sum(a.draft_tokens for a in drafting),
+        accepted=sum(a.accepted_tokens for a in drafting),
+        generation_tokens=sum(a.completion_tokens for a in answers),
+        prompt_tokens=sum(a.prompt_tokens for a in answers),
+        prefix_hits=sum(a.cached_tokens for a in answers),
+    )
+
+
+class Meter:
+    """Counts between its making and `read`: by vLLM's counters, or by the answers where the server has none."""
+
+    def __init__(self, url: str, arm: Arm):
+        self._url, self._arm = url, arm
+        self._before = None if arm.server.flavour == "llama.cpp" else snapshot(url, arm.k)
+
+    def read(self, answers: Sequence[Any]) -> Counters:
+        """What was counted since; raises CountersError as `snapshot` and `difference` do."""
+        if self._before is None:
+            return of_answers(answers, self._arm.k)
+        return difference(self._before, snapshot(self._url, self._arm.k))
 
 
 def snapshot(url: str, k: int, *, idle_s: float = 30.0) -> Counters:

@@ -109,7 +109,7 @@ def positions(records: list[dict[str, Any]]) -> pd.DataFrame:
 
 def launches(records: list[dict[str, Any]]) -> pd.DataFrame:
     """One row a launch: arm, k, launch, ready_s, first_request_s [s] and the startup facts as columns."""
-    columns = ["launch_id", "launch", "arm", "variant", "k", "ready_s", "first_request_s", "command"]
+    columns = ["launch_id", "launch", "arm", "variant", "k", "ready_s", "first_request_s", "command", "causes"]
     rows = [
         {**{c: r.get(c) for c in columns}, **{fact: v for fact, v in r["facts"].items() if fact != "k"}}
         for r in records

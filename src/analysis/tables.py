@@ -310,6 +310,19 @@ def launch_differences(launches: pd.DataFrame) -> Table:
     )
 
 
+def causes(launches: pd.DataFrame) -> Table:
+    """What the launches' logs and facts say is wrong or unexpected, with the mend. In: launch frame."""
+    rows = [
+        {"arm": r["arm"], "cause": c["cause"], "mend": c["mend"]}
+        for r in launches.to_dict("records")
+        for c in (r.get("causes") if isinstance(r.get("causes"), list) else [])
+    ]
+    table = pd.DataFrame(rows, columns=["arm", "cause", "mend"])
+    table = table.groupby(["cause", "mend"], sort=False).arm.agg(lambda a: ", ".join(dict.fromkeys(a))).reset_index()
+    note = "" if rows else "None: no launch shows a sign of a known failure."
+    return Table(table[["arm", "cause", "mend"]], "What the launches say of themselves", note=note)
+
+
 # -- sentences ---------------------------------------------------------------------------------------------------
 
 
