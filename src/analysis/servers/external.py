@@ -17,12 +17,14 @@ from pathlib import Path
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from analysis.counters import PER_POSITION
 from analysis.errors import ServerError
+from analysis.params import inside
 from analysis.plan import Arm
 from analysis.servers import facts, render
 from analysis.servers.process import Progress, Running
 
+#: One sample a draft position, from the start of a server that speculates.
+PER_POSITION = "vllm:spec_decode_num_accepted_tokens_per_pos_total"
 PROBE = {"messages": [{"role": "user", "content": "Count from one to thirty."}], "max_tokens": 32, "temperature": 0}
 
 
@@ -112,7 +114,8 @@ def mismatch(arm: Arm, seen: Seen | None) -> str:
     if seen is None:
         return "nothing healthy answers there"
     wanted = {arm.server.served_model_name, arm.target.model} - {None}
-    if arm.server.flavour == "vllm" and not wanted & set(seen.models):
+    known = {*wanted, str(inside(arm.target.model))}
+    if arm.server.flavour == "vllm" and not known & set(seen.models):
         return f"it serves {seen.models[0] if seen.models else 'no model'}, not {' or '.join(sorted(wanted))}"
     if arm.server.flavour == "llama.cpp":
         if bool(arm.k) != bool(seen.k):

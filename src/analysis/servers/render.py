@@ -141,6 +141,8 @@ def _external(arm: Arm) -> str:
         port = re.search(r":(\d+)", arm.server.url or "")
         command = ["llama-server", "--model", arm.target.model, *drafter, "--port", port[1] if port else "8080"]
         return commands.shell([*command, *arm.server.args], arm.server.env)
+    if not arm.server.port and (port := re.search(r":(\d+)", arm.server.url or "")):
+        arm = replace(arm, server=arm.server.model_copy(update={"port": int(port[1])}))
     return _docker(arm) if arm.server.image else _process(arm)
 
 
