@@ -170,16 +170,20 @@ def repeats(evidence: Evidence) -> pd.DataFrame:
         first, metric = group[0], key[-2]
         kind = "speed" if metric in SPEEDS else metric
         for column, what in (("printed", kind), ("spread", "spread")):
-            given = list({str(row[column]): row for row in reversed(group) if row[column] is not None}.values())[::-1]
+            given: dict[str, dict] = {}
+            for row in group:
+                if row[column] is not None:
+                    given.setdefault(str(row[column]), row)
+            one = next(iter(given.values()), None)
             name = f"{first['source']}, {first['model']} K={first['k']} {first['workload']}: {what} printed twice"
-            for other in given[1:]:
-                texts = [str(row[column]) for row in (given[0], other)]
-                unit = max(10.0 ** last_digit(str(row[column]), row["reading"]) for row in (given[0], other))
+            for other in list(given.values())[1:]:
+                texts = [str(row[column]) for row in (one, other)]
+                unit = max(10.0 ** last_digit(str(row[column]), row["reading"]) for row in (one, other))
                 rows.append(
                     {
                         "name": name,
                         "kind": "repeat",
-                        "where": f"{first['source']} {given[0]['table']}, {other['table']}",
+                        "where": f"{first['source']} {one['table']}, {other['table']}",
                         "printed": f"{metric} {texts[0]}" if what != "spread" else f"spread of {metric} {texts[0]}",
                         "found": texts[1],
                         "ok": abs(float(texts[0]) - float(texts[1])) <= unit * (1 + 1e-9),

@@ -7,6 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis import costmodel, drawing, physics, shapes
+from analysis.claims import family
 from analysis.costmodel import Assumptions
 from analysis.drawing import Axes
 from analysis.evidence import Evidence
@@ -46,7 +47,7 @@ def published_speedups(speedups: pd.DataFrame, evidence: Evidence) -> Figure:
         "(the source's method, a number listed twice, or more than bandwidth allows). Models by colour and shape.",
         "Dots by setting: " + "; ".join(f"{r.label} {r.speedup:.2f}×" for r in sure.itertuples()) + ".",
         frame[["source", "table", "hardware", "model", "quantisation", "k", "workload", "concurrency", "speedup", "doubtful"]],
-        PUBLISHED, sources=sources_of(frame, evidence), formats={"speedup": _TIMES, "k": "{:.0f}".format}, headline=True,
+        PUBLISHED, sources=sources_of(frame, evidence), formats={"speedup": _TIMES, "k": "{:.0f}".format},
     )  # fmt: skip
 
 
@@ -55,19 +56,19 @@ def speed_against_bound(checked: pd.DataFrame, evidence: Evidence) -> Figure:
     frame = checked[checked["verdict"] != "not checkable"].copy()
     frame["label"] = [_setting(r) + f", {r.tok_s:.4g} tok/s" for r in frame.itertuples()]
     frame["doubtful"] = frame["verdict"] != physics.POSSIBLE
-    frame = frame.sort_values(["share"], ignore_index=True).drop_duplicates("label", keep="last")
+    frame = frame.sort_values("share", ignore_index=True)
+    setting = ["source", "hardware", "model", "quantisation", "arm", "k", "concurrency"]
+    shown = frame.drop_duplicates(setting, keep="last")
     above = frame[frame["doubtful"]]
-    live, still = _dots(
-        frame, "share", "speed over the bandwidth bound (every draft accepted, independent experts)", level=1.0
-    )
+    live, still = _dots(shown, "share", "speed / bandwidth bound", level=1.0)
     names = ", ".join(f"{v:.4g}" for v in sorted(above["tok_s"].unique()))
     return Figure(
         live, still,
         f"{len(above)} published speeds are above what bandwidth allows: {names} tok/s" if len(above) else "No published speed is above what bandwidth allows",
         "Speed over the bound from weight bytes moved at the data sheet's bandwidth, all streams together, every draft "
-        "accepted, experts chosen independently. Hollow: above it, possible only if the tokens of a step use the same "
-        "experts, as identical or degenerate text makes them.",
-        "Dots by setting: " + "; ".join(f"{r.label}: {r.share:.0%}" for r in frame.itertuples()) + ".",
+        "accepted, experts chosen independently. The fastest workload of each setting is drawn; all are in the data. Hollow: "
+        "possible only if the tokens of a step use the same experts, as identical or degenerate text makes them.",
+        "Dots by setting: " + "; ".join(f"{r.label}: {r.share:.0%}" for r in shown.itertuples()) + ".",
         frame[["source", "table", "hardware", "model", "k", "concurrency", "tok_s", "bound", "bound_same", "share", "needs_al", "verdict"]],
         PUBLISHED, sources=sources_of(frame, evidence), formats={"share": ".0%", "k": "{:.0f}".format},
     )  # fmt: skip
@@ -235,7 +236,8 @@ def _setting(row) -> str:
     twice = ", 2nd launch" if row.source == "suzuki-shoten" and row.table == "3.1" and row.k == 4 else ""
     label = f", {row.label}" if row.label else ""
     bound = {"at-least": ", at least", "up-to": ", up to"}.get(row.reading, "")
-    return f"{row.source}: {model} {row.quantisation} on {row.hardware}, {k}{work}{streams}{label}{twice}{bound}"
+    form = "" if row.quantisation == "unstated" else f" {family(row.quantisation)}"
+    return f"{row.source}: {model}{form} on {row.hardware}, {k}{work}{streams}{label}{twice}{bound}"
 
 
 def _dots(frame: pd.DataFrame, x: str, title: str, level: float | None = None):

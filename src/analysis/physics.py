@@ -14,7 +14,10 @@ from analysis.evidence import Evidence
 from analysis.stats import geometric_mean
 
 POSSIBLE, DEGENERATE, IMPOSSIBLE = "possible", "above the bound unless text is degenerate", "impossible"
-SETTING = ["source", "hardware", "model", "quantisation", "arm", "k", "workload", "concurrency", "label"]
+SETTING = [
+    *("source", "hardware", "engine_version", "model", "quantisation"),
+    *("arm", "k", "workload", "concurrency", "label"),
+]
 
 
 def speeds(evidence: Evidence) -> pd.DataFrame:

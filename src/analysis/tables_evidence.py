@@ -14,7 +14,7 @@ _TIMES, _TOK, _TWO = "{:.2f}×".format, "{:.1f}".format, "{:.2f}".format
 
 def bounds(checked: pd.DataFrame) -> Table:
     """Published speeds above the bound, with the bounds at each kind of routing and what would be needed."""
-    odd = checked[checked["verdict"].isin([physics.DEGENERATE, physics.IMPOSSIBLE])]
+    odd = checked[checked["verdict"].isin([physics.DEGENERATE, physics.IMPOSSIBLE])].reset_index(drop=True)
     columns = [
         "source",
         "table",
@@ -29,7 +29,7 @@ def bounds(checked: pd.DataFrame) -> Table:
         "verdict_measured",
     ]
     note = "bound: each token on its own experts; bound_identical: streams carry the same text; bound_same: all tokens on the same experts. needs_al: tokens a step that the speed needs at independent routing; K + 1 is the most there is. verdict_measured: at the best bandwidth that others measured."  # fmt: skip
-    return Table(odd[columns], "Speeds above the bandwidth bound [tok/s]", {"k": "{:.0f}".format} | dict.fromkeys(["bound", "bound_identical", "bound_same", "needs_al"], _TOK), note)  # fmt: skip
+    return Table(odd[columns], "Speeds above the bandwidth bound [tok/s]", {"k": "{:.0f}".format, "tok_s": _TWO} | dict.fromkeys(["bound", "bound_identical", "bound_same", "needs_al"], _TOK), note)  # fmt: skip
 
 
 def uncheckable(checked: pd.DataFrame) -> Table:
@@ -81,7 +81,7 @@ def claim_counts(table: pd.DataFrame) -> Table:
 def claims(table: pd.DataFrame) -> Table:
     """Every claim with its verdict, our number and the published one. In: `verdicts.of_study`."""
     order = {"contradicted": 0, "reproduced": 1, "not distinguishable": 2, "not tested here": 3}
-    shown = table.sort_values("verdict", key=lambda v: v.map(order), kind="stable")
+    shown = table.sort_values("verdict", key=lambda v: v.map(order), kind="stable", ignore_index=True)
     columns = ["says", "source", "table", "verdict", "ours", "published", "detail", "stamp"]
     note = "A number is met within ten percent on its own machine and model; a shape can hold anywhere. Intervals are 95 % over launches; with one launch, the noise floor."  # fmt: skip
     return Table(shown[columns], "Published claims and what this study says of them", note=note)
@@ -150,7 +150,7 @@ def break_even_table(costs: pd.DataFrame) -> Table:
 
 def fits(table: pd.DataFrame) -> Table:
     """Constant conditional acceptance by arm and workload. In: `costmodel.geometric_fit`."""
-    return Table(table[table["variant"] == "main"].drop(columns="variant"), "One number for acceptance: the geometric fit", dict.fromkeys(["alpha", "al", "worst"], "{:.3f}".format), "alpha: constant conditional acceptance with the same acceptance length; worst: largest difference of its curve to a measured p.")  # fmt: skip
+    return Table(table[table["variant"] == "main"].drop(columns="variant").reset_index(drop=True), "One number for acceptance: the geometric fit", dict.fromkeys(["alpha", "al", "worst"], "{:.3f}".format), "alpha: constant conditional acceptance with the same acceptance length; worst: largest difference of its curve to a measured p.")  # fmt: skip
 
 
 def sweep_sentence(sweep: pd.DataFrame) -> str:
