@@ -65,7 +65,7 @@ def read(log: str) -> StartupFacts:
         init_engine_s=_number(_first(r"init engine \([^)]*\) took ([\d.]+) s", log), float),
         kv_tokens=int(kv.replace(",", "")) if kv else None,
         max_concurrency=_number(_first(r"Maximum concurrency for [\d,]+ tokens per request: ([\d.]+)x", log), float),
-        attention=_first(r"Using (\w+) (?:attention )?backend", log) or _first(r"forcing (\w+) backend", log),
+        attention=_attention(log),
         moe_config_missing=_first(r"Using default MoE config.*?(E=\S+?\.json)", log),
         async_scheduling=None if scheduling is None else scheduling == "enabled",
         eager=eager == "True",
@@ -84,6 +84,13 @@ def differences(baseline: StartupFacts, arm: StartupFacts) -> list[tuple[str, ob
     times = {"load_s", "weights_load_s", "init_engine_s", "kv_tokens", "max_concurrency"}
     a, b = baseline.model_dump(), arm.model_dump()
     return [(key, a[key], b[key]) for key in a if key not in drafter | times and a[key] != b[key]]
+
+
+def _attention(log: str) -> str | None:
+    """The backend in use: the last one named, unless the CPU platform refused it and took its own."""
+    if re.search(r"Cannot use AttentionBackendEnum\.\w+ backend on CPU", log):
+        return "CPU_ATTN"
+    return _first(r"Using (\w+) (?:attention )?backend", log) or _first(r"forcing (\w+) backend", log)
 
 
 def _runner(log: str) -> str | None:

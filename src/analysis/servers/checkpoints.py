@@ -1,0 +1,118 @@
+"""Where a checkpoint is on this machine (folder, mount or Hugging Face cache), and what its files say."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from analysis.params import Model, inside
+from analysis.plan import Arm
+from analysis.servers import launch
+
+HUB_IN_CONTAINER = "/root/.cache/huggingface"
+#: Name of a format in data/models.yaml by the words of a checkpoint's name.
+FORMATS = (("nvfp4", "nvfp4"), ("fp8", "fp8"), ("awq", "awq-int4"), ("int4", "int4"), ("gguf", "gguf"))
+
+
+@dataclass(frozen=True)
+class Files:
+    """A checkpoint's folder on this machine, or None; ``missing`` are files its index names that are not there."""
+
+    name: str
+    folder: Path | None
+    missing: tuple[str, ...] = ()
+    config: dict[str, Any] = field(default_factory=dict)
+    chat_template: bool | None = None
+    gib: float = 0.0
+
+    @property
+    def complete(self) -> bool:
+        return self.folder is not None and not self.missing
+
+
+def find(arm: Arm, model: Model) -> Files:
+    """Look for a checkpoint where the arm's server would. Nothing is downloaded, nothing raises."""
+    folder = _folder(arm, model)
+    if folder is None or not folder.is_dir():
+        return Files(model.model, None)
+    config = _json(folder / "config.json")
+    tokenizer = _json(folder / "tokenizer_config.json")
+    weights = _json(folder / "model.safetensors.index.json").get("weight_map") or {}
+    wanted = sorted(set(weights.values())) or ["model.safetensors"]
+    missing = [f for f in ["config.json", *wanted] if not (folder / f).is_file()]
+    return Files(
+        name=model.model,
+        folder=folder,
+        missing=tuple(missing),
+        config=config,
+        chat_template=(folder / "chat_template.jinja").is_file() or bool(tokenizer.get("chat_template")),
+        gib=sum(f.stat().st_size for f in folder.glob("*.safetensors")) / 2**30,
+    )
+
+
+def cache(arm: Arm) -> Path:
+    """The Hugging Face cache that the arm's server uses, as a folder of this machine."""
+    if arm.server.download_dir and (mounted := launch.host_folder(arm, arm.server.download_dir)):
+        return _expanded(mounted)
+    if mounted := launch.host_folder(arm, HUB_IN_CONTAINER):
+        return _expanded(mounted) / "hub"
+    home = arm.server.env.get("HF_HOME") or os.environ.get("HF_HOME") or "~/.cache/huggingface"
+    return Path(os.environ.get("HF_HUB_CACHE") or _expanded(home) / "hub")
+
+
+def goes_to(arm: Arm, model: Model) -> Path | None:
+    """The folder that `prefetch` fills for a model given as a container path; None for an id in the cache."""
+    if not model.local:
+        return None
+    mounted = launch.host_folder(arm, model.model)
+    return _expanded(mounted) if mounted else inside(model.model)
+
+
+def format_of(name: str, config: dict[str, Any]) -> str:
+    """Name of the weights' format in data/models.yaml, by the configuration or else by the checkpoint's name."""
+    method = json.dumps(config.get("quantization_config") or {}).lower()
+    for word, known in FORMATS:
+        if word in name.lower() or (method and f'"{word}' in method):
+            return known
+    return "bf16"
+
+
+def family(name: str) -> str | None:
+    """``26b-a4b``, ``31b``, ``e4b`` …: the size in a Gemma 4 checkpoint's name; None where it names none."""
+    found = re.search(r"gemma-?4[-_]?(e\db|\d+b(?:-a\d+b)?)", name.lower())
+    return found[1] if found else None
+
+
+def multimodal(name: str, config: dict[str, Any]) -> bool:
+    """True for a checkpoint with an image or sound encoder; the published Gemma 4 ones have both."""
+    if config:
+        return bool(config.get("vision_config") or config.get("audio_config"))
+    return family(name) is not None
+
+
+def _folder(arm: Arm, model: Model) -> Path | None:
+    if model.local:
+        return goes_to(arm, model)
+    try:
+        from huggingface_hub import try_to_load_from_cache
+
+        found = try_to_load_from_cache(model.model, "config.json", cache_dir=cache(arm), revision=model.revision)
+    except Exception:  # not a repository name: the launch would say so
+        return None
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def _expanded(path: str) -> Path:
+    return Path(os.path.expanduser(os.path.expandvars(path)))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,117 @@
+"""This machine, asked without starting anything: GPUs, memory, driver limits, container engines."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU as nvidia-smi tells; None where it does not (GB10 shares the system's memory and states none)."""
+
+    name: str
+    total_gib: float | None = None
+    free_gib: float | None = None
+    driver: str = ""
+    clock_mhz: float | None = None
+    power_limit_w: float | None = None
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A container engine: found, answering, and able to hand out GPUs (None: not known)."""
+
+    found: bool = False
+    answers: bool = False
+    gpus: bool | None = None
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a launch needs to know of this machine."""
+
+    gpus: tuple[Gpu, ...] = ()
+    total_gib: float = 0.0
+    free_gib: float = 0.0
+    hami: str | None = None
+
+    @property
+    def device_gib(self) -> float | None:
+        """Memory of the (first) GPU; the system's where it is shared; None without a GPU."""
+        return (self.gpus[0].total_gib or self.total_gib) if self.gpus else None
+
+    @property
+    def device_free_gib(self) -> float | None:
+        """Free memory of the (first) GPU; the system's available memory where it is shared; None without a GPU."""
+        return (self.gpus[0].free_gib if self.gpus[0].total_gib else self.free_gib) if self.gpus else None
+
+
+def look() -> Machine:
+    """This machine now. Nothing here raises: what cannot be read is None."""
+    memory = psutil.virtual_memory()
+    return Machine(tuple(_gpus()), memory.total / GIB, memory.available / GIB, _hami())
+
+
+def engine(name: str) -> Engine:
+    """A container engine by name; ``gpus`` is True where an NVIDIA runtime or a CDI description is there."""
+    if not shutil.which(name):
+        return Engine()
+    text = _said([name, "info"])
+    if text is None:
+        return Engine(found=True)
+    described = any(any(Path(d).glob("*nvidia*")) for d in ("/etc/cdi", "/var/run/cdi") if os.path.isdir(d))
+    return Engine(True, True, "nvidia" in text.lower() or described)
+
+
+def free_gib(path: Path) -> float | None:
+    """Free space where ``path`` is or will be."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    try:
+        return shutil.disk_usage(path).free / GIB
+    except OSError:
+        return None
+
+
+def _gpus() -> list[Gpu]:
+    fields = "name,memory.total,memory.free,driver_version,clocks.max.sm,power.limit"
+    text = _said(["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"])
+    gpus = []
+    for line in (text or "").splitlines():
+        words = [w.strip() for w in line.split(",")]
+        if len(words) == 6:
+            total, free = _number(words[1]), _number(words[2])
+            clock, power = _number(words[4]), _number(words[5])
+            gpus.append(Gpu(words[0], total and total / 1024, free and free / 1024, words[3], clock, power))
+    return gpus
+
+
+def _hami() -> str | None:
+    """HAMi's memory limit as this process has it; None where HAMi is not at work."""
+    limit = os.environ.get("CUDA_DEVICE_MEMORY_LIMIT_0")
+    if limit is None and os.path.isdir("/usr/local/vgpu"):
+        return "unset"
+    return limit
+
+
+def _said(command: list[str]) -> str | None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def _number(word: str) -> float | None:
+    try:
+        return float(word)
+    except ValueError:
+        return None

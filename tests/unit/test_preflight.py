@@ -1,0 +1,225 @@
+"""Every check with the verdict it must give, on machines and folders made for it; never a traceback."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from analysis import plan
+from analysis.__main__ import main
+from analysis.params import load_study, validate
+from analysis.places import PARAMS
+from analysis.servers import machine, patchfile, preflight
+
+BARE = machine.Machine(total_gib=16, free_gib=12)
+GB10 = machine.Machine((machine.Gpu("NVIDIA GB10", None, None, "580.95", 2418, 140),), total_gib=121.6, free_gib=118)
+
+FIXED = """
+class Attention:
+    def __init__(self, config, hidden_size, quant_config=None):
+        self.q_proj = ColumnParallelLinear(hidden_size, 64, bias=False, quant_config=None)
+
+class Layer:
+    def __init__(self, config, quant_config=None):
+        text_config = _get_text_config(config)
+        self.mlp = Gemma4MLP(hidden_size=8, intermediate_size=text_config.intermediate_size, quant_config=None)
+"""
+WIDTH = FIXED.replace("intermediate_size=text_config.intermediate_size", "intermediate_size=config.intermediate_size")
+QUANT = """
+class Attention:
+    def __init__(self, config, hidden_size, quant_config=None):
+        self.q_proj = ColumnParallelLinear(hidden_size, 64, bias=False, quant_config=quant_config)
+
+class Predictor:
+    def __init__(self, vllm_config):
+        quant_config = vllm_config.quant_config
+        text_config = vllm_config.model_config.hf_text_config
+        self.mlp = Gemma4MLP(8, intermediate_size=text_config.intermediate_size, quant_config=quant_config)
+"""
+
+
+def checks(study, here=GB10, **server):
+    given = load_study(study)
+    if server:
+        given = given.model_copy(update={"server": given.server.model_copy(update=server)})
+    return {c.name: c for c in preflight.run(plan.make(given), here)}
+
+
+def test_the_two_bugs_of_the_preview_file_are_found_where_they_are_and_nowhere_else():
+    assert patchfile.bugs(FIXED) == []
+    assert patchfile.bugs(WIDTH) == ["intermediate_size comes from the top-level configuration (line 9)"]
+    assert patchfile.bugs(QUANT) == ["the target's quant_config reaches the drafter's linear layers (line 4/10)"]
+    both = patchfile.bugs(QUANT.replace("intermediate_size=text_config.", "intermediate_size=config."))
+    assert len(both) == 2
+    assert "not Python" in patchfile.bugs("<!DOCTYPE html><title>404</title>")[0]
+
+
+def test_a_config_that_is_the_text_config_under_another_name_is_no_bug():
+    renamed = FIXED.replace("text_config = _get_text_config(config)", "inner = config.get_text_config()")
+    assert patchfile.bugs(renamed.replace("text_config.intermediate_size", "inner.intermediate_size")) == []
+    by_getattr = WIDTH.replace("config.intermediate_size", 'getattr(config, "intermediate_size", 4096)')
+    assert "top-level" in patchfile.bugs(by_getattr)[0]
+
+
+def test_the_patched_file_is_looked_at_where_it_is_mounted_from(tmp_path):
+    file = tmp_path / "gemma4_mtp.py"
+    mounts = (f"{file}:/usr/local/lib/python3.12/dist-packages/vllm/model_executor/models/gemma4_mtp.py:ro",)
+    name = "patched gemma4_mtp.py"
+    assert "is not there" in checks("gb10-31b-preview", mounts=mounts)[name].evidence
+    file.write_text(WIDTH)
+    assert checks("gb10-31b-preview", mounts=mounts)[name].verdict == "fail"
+    file.write_text(FIXED)
+    assert checks("gb10-31b-preview", mounts=mounts)[name].verdict == "ok"
+    file.unlink()
+    file.mkdir()
+    assert "which docker made" in checks("gb10-31b-preview", mounts=mounts)[name].mend
+
+
+def test_a_preview_image_without_the_patch_stops_a_quantised_target_and_not_a_bf16_one():
+    assert checks("gb10-31b-preview", mounts=())["patched gemma4_mtp.py"].verdict == "fail"
+    study = load_study("gb10-31b-preview", target={"model": "google/gemma-4-31B-it"})
+    study = study.model_copy(update={"server": study.server.model_copy(update={"mounts": ()})})
+    assert "patched gemma4_mtp.py" not in {c.name for c in preflight.run(plan.make(study), GB10)}
+    assert "patched gemma4_mtp.py" not in checks("gb10-31b")
+
+
+@pytest.mark.parametrize(
+    ("version", "env", "verdict"),
+    [
+        ("0.20.1", {}, "fail"),
+        ("0.21.0", {}, "ok"),
+        ("0.25.1", {}, "fail"),
+        ("0.26.0", {"VLLM_USE_V2_MODEL_RUNNER": "1"}, "ok"),
+        ("0.27.1", {}, "fail"),
+        ("0.28.0", {}, "ok"),
+        ("0.33.0+cu129", {}, "ok"),
+    ],
+)
+def test_releases_are_judged_by_the_known_bad_list(version, env, verdict):
+    assert preflight.engine_verdict(f"vllm {version}", version, env).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("image", "verdict"),
+    [
+        ("vllm/vllm-openai:gemma4-0505-arm64-cu130", "ok"),
+        ("vllm/vllm-openai:v0.23.0-aarch64-cu129-ubuntu2404", "ok"),
+        ("vllm/vllm-openai:v0.27.1", "fail"),
+        ("vllm/vllm-openai:tokenspeed-preview-ubuntu2404", "fail"),
+        ("docker.io/vllm/vllm-openai:nightly-1acd67a795ebccdf9b9db7697ae9082058301657", "ok"),
+        ("vllm/vllm-openai:latest", "warn"),
+        ("registry.local:5000/my-build", "warn"),
+    ],
+)
+def test_images_are_judged_by_their_tags(image, verdict):
+    found = preflight.engine_verdict(image, None, {})
+    assert found.verdict == verdict and (found.mend or verdict == "ok")
+
+
+def folder(path, **files):
+    path.mkdir(parents=True)
+    for name, content in files.items():
+        (path / name.replace("__", ".")).write_text(json.dumps(content))
+    (path / "model.safetensors").write_bytes(b"0" * 1024)
+    return str(path)
+
+
+def local(tmp_path, target, drafter, **server):
+    raw = {"study": "x", "title": "x", "target": {"model": target}, "drafter": {"model": drafter}, "server": server}
+    return {c.name: c for c in preflight.run(plan.make(validate(raw)), BARE)}
+
+
+def test_a_base_target_is_stopped_and_let_through_on_purpose(tmp_path):
+    text = {"text_config": {"hidden_size": 256}}
+    target = folder(tmp_path / "t", config__json=text, tokenizer_config__json={"bos_token": "<bos>"})
+    drafter = folder(tmp_path / "d", config__json={"backbone_hidden_size": 256})
+    name = f"chat template of {target}"
+    assert local(tmp_path, target, drafter)[name].verdict == "fail"
+    allowed = local(tmp_path, target, drafter, allow=["chat template"])[name]
+    assert allowed.verdict == "warn" and "on purpose" in allowed.evidence
+    (tmp_path / "t/chat_template.jinja").write_text("{{ messages }}")
+    assert local(tmp_path, target, drafter)[name].verdict == "ok"
+
+
+def test_a_drafter_of_another_width_or_family_is_stopped(tmp_path):
+    target = folder(tmp_path / "t", config__json={"text_config": {"hidden_size": 2816}})
+    drafter = folder(tmp_path / "d", config__json={"backbone_hidden_size": 5376})
+    found = local(tmp_path, target, drafter)["target and drafter belong together"]
+    assert found.verdict == "fail" and "2816, drafter made for 5376" in found.evidence
+    study = load_study("gb10-31b", drafter={"model": "google/gemma-4-26B-A4B-it-assistant"})
+    named = {c.name: c for c in preflight.run(plan.make(study), GB10)}["target and drafter belong together"]
+    assert named.verdict == "fail" and "target 31b, drafter 26b-a4b" in named.evidence
+
+
+def test_an_incomplete_download_is_named(tmp_path):
+    target = folder(tmp_path / "t", config__json={}, model__safetensors__index__json={})
+    index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    (tmp_path / "t/model.safetensors.index.json").write_text(json.dumps(index))
+    found = local(tmp_path, target, target)[f"target {target}"]
+    assert found.verdict == "fail" and "model-00001-of-00002" in found.evidence
+
+
+def test_batched_tokens_below_one_multimodal_item_are_stopped_unless_the_server_is_text_only():
+    name = "batched tokens for one multimodal item"
+    assert checks("gb10-31b", max_num_batched_tokens=2048)[name].verdict == "fail"
+    assert checks("gb10-31b", max_num_batched_tokens=2496)[name].verdict == "ok"
+    assert checks("gb10-31b", max_num_batched_tokens=None)[name].verdict == "warn"
+    assert name not in checks("gb10-31b", max_num_batched_tokens=2048, args=("--language-model-only",))
+    assert name not in checks("gb10-31b", max_num_batched_tokens=2048, limit_mm_per_prompt={"image": 0, "audio": 0})
+
+
+def test_memory_is_estimated_from_shapes_and_held_against_the_machine():
+    found = checks("gb10-31b")
+    # 31B in FP8: 30.9 GiB with encoders, 0.9 GiB drafter, 3 GiB overhead, of 0.8 x 121.6 = 97.3 GiB
+    assert found["memory for weights"].verdict == "ok" and "97.3 GiB" in found["memory for weights"].evidence
+    small = machine.Machine((machine.Gpu("NVIDIA RTX 4090", 23.99, 22.45, "570", 2520, 450),), 64, 60)
+    assert checks("gb10-31b", small)["memory for weights"].verdict == "fail"
+    billings = checks("rtx4090-26b-awq", small)
+    assert billings["free memory"].verdict == "ok"  # 0.93 x 23.99 = 22.31 <= 22.45
+    assert checks("rtx4090-26b-awq", small, gpu_memory_utilization=0.95)["free memory"].verdict == "fail"
+    long = checks("rtx4090-26b-awq", small, max_model_len=262144)["context against K/V room"]
+    assert long.verdict == "fail" and "max_model_len" in long.mend
+
+
+def test_hamis_zero_limit_is_stopped_and_an_explicit_one_is_not():
+    assert checks("gb10-31b", env={"CUDA_DEVICE_MEMORY_LIMIT_0": "0m"})["HAMi memory limit"].verdict == "fail"
+    assert checks("gb10-31b", env={"CUDA_DEVICE_MEMORY_LIMIT_0": "24000m"})["HAMi memory limit"].verdict == "ok"
+    assert checks("gb10-31b", replace(GB10, hami="0m"))["HAMi memory limit"].verdict == "fail"
+    assert "HAMi memory limit" not in checks("gb10-31b")
+
+
+def test_a_port_in_use_and_an_open_address_are_told():
+    import socket
+
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        port = busy.getsockname()[1]
+        assert checks("rtx4090-26b-awq", port=port)[f"port {port}"].verdict == "fail"
+    assert "without a password" in checks("rtx4090-26b-awq")["address"].evidence
+    assert "address" not in checks("gb10-31b")
+
+
+def test_a_moe_without_tuned_settings_is_a_warning_alone():
+    card = machine.Machine((machine.Gpu("No Such Card", 23.99, 23.5, "570", 2520, 450),), 64, 60)
+    found = checks("rtx4090-26b-awq", card)["tuned MoE settings"]
+    assert found.verdict == "warn" and "E=128,N=704,device_name=No_Such_Card" in found.evidence
+
+
+def test_a_bare_machine_gets_the_whole_table_and_exit_1_without_a_traceback(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))  # no GPU tool, no engine, no bwrap
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(machine, "look", lambda: BARE)
+    assert main(["preflight", "gb10-31b-preview"]) == 1
+    out = capsys.readouterr()
+    for name in ("GPU:", "engine:", "container engine docker: not on the PATH", "target RedHatAI/gemma-4-31B",
+                 "disk for checkpoints:", "patched gemma4_mtp.py:", "memory for weights:", "prefix cache:", "port 8000:"):  # fmt: skip
+        assert name in out.out
+    assert "Traceback" not in out.out + out.err and "checks, " in out.out
+
+
+@pytest.mark.parametrize("file", sorted(PARAMS.glob("*.yaml")), ids=lambda f: f.stem)
+def test_every_study_of_the_repository_gets_a_table_on_a_bare_machine_with_a_mend_for_each_failure(file):
+    found = preflight.run(plan.make(load_study(file)), BARE)
+    assert len(found) >= 5
+    assert all(c.mend for c in found if c.verdict == "fail")
