@@ -57,11 +57,13 @@ def _parser() -> argparse.ArgumentParser:
         "--as", dest="form", choices=RENDERINGS, help="how to render the launches (default: the study's backend)"
     )
     command.add_argument("--arm", help="only this arm")
+    add("prefetch", _prefetch, "download the checkpoints and the patched file that a study needs; sizes first, resumable")
     add("preflight", _preflight, "every check with its verdict and mend; exit 1 if one fails")
     command = add("chapter", _chapter, "run one notebook by papermill with a study's parameters")
     command.add_argument("notebook", type=Path)
     command.add_argument("out", type=Path)
     add("report", _report, "render reports/<study>/index.html from executed notebooks, or from records only")
+    add("verdicts", _verdicts, "what this study says of every published claim")
     command = add("export", _export, "tidy tables of a study's records as files")
     command.add_argument("--format", choices=("csv", "parquet"), default="csv")
     command.add_argument("--records", choices=("runs", "reference"), default="runs")
@@ -122,6 +124,15 @@ def _plan(arguments) -> int:
     return 0
 
 
+def _prefetch(arguments) -> int:
+    from analysis import plan
+    from analysis.params import load_study
+    from analysis.servers import prefetch
+
+    prefetch.run(plan.make(load_study(arguments.study)))
+    return 0
+
+
 def _preflight(arguments) -> int:
     from analysis import plan
     from analysis.params import load_study
@@ -157,6 +168,14 @@ def _report(arguments) -> int:
         )
     out = report.render(notebooks, REPORTS / study.study / "index.html", title=study.title, stamp=study.stamp)
     print(f"{_shown(out)} ({out.stat().st_size / 2**20:.1f} MB)")
+    return 0
+
+
+def _verdicts(arguments) -> int:
+    from analysis import verdicts
+    from analysis.params import load_study
+
+    print(verdicts.text(verdicts.of_study(load_study(arguments.study))))
     return 0
 
 

@@ -29,6 +29,8 @@ ORDER = [
         "drawing",
         "figures",
         "tables",
+        "figures_evidence",
+        "tables_evidence",
         "report",
         "study",
         "chapter",
