@@ -115,7 +115,7 @@ def _launch(plan: Plan, arm: Arm, number: int, store: Store, tracker: _Tracker) 
                 "ready_s": round(server.ready_s, 2),
                 "first_request_s": first,
                 "facts": server.facts.model_dump(mode="json"),
-                "causes": [asdict(c) for c in diagnosis.of_running(_said(server), server.facts, arm)],
+                "causes": [asdict(c) for c in diagnosis.of_running(server.said(), server.facts, arm)],
                 "target": arm.target.fingerprint,
                 "drafter": arm.drafter.fingerprint if arm.k else None,
                 "provenance": provenance.collect(plan.study.hash),
@@ -146,10 +146,6 @@ def _launch(plan: Plan, arm: Arm, number: int, store: Store, tracker: _Tracker) 
             )
             tracker.finished(cell, record["wall_s"])
     return failed
-
-
-def _said(server) -> str:
-    return server.log.read_text(errors="replace") if server.log else ""
 
 
 class _diagnosed:

@@ -33,7 +33,7 @@ STARTS = {
     "image-missing": ("Error response from daemon: manifest for vllm/vllm-openai:gemma4-0505 not found: manifest unknown", "server.image"),
     "image-of-another-machine": ("exec /usr/bin/python3: exec format error", "aarch64"),
     "image-no-space": ("write /var/lib/docker/tmp/x: no space left on device", "20 GB"),
-    "mount-missing": ("Error: statfs /home/o/mtp_assets/gemma4_mtp.py: no such file or directory", "/home/o/mtp_assets/gemma4_mtp.py"),
+    "mount-missing": ("Error: statfs /home/user/mtp_assets/gemma4_mtp.py: no such file or directory", "/home/user/mtp_assets/gemma4_mtp.py"),
     "container-name-taken": ('Conflict. The container name "/vllm-mtp" is already in use by container "1f"', "container_name"),
     "shared-memory": ("RuntimeError: unable to open shared memory object </torch_1> in read-write mode", "shm_size"),
     "batched-tokens-below-mm-item": ("ValueError: Chunked MM input disabled but max_tokens_per_mm_item (2496) is larger than max_num_batched_tokens (2048). Please increase max_num_batched_tokens.", "2048 is below 2496"),

@@ -59,7 +59,7 @@ MAY_TOUCH = {
     "report": {"files", "processes", "network", "clock"},
     "study": {"files", "clock"},
     "chapter": {"files", "processes", "clock"},
-    "miniature": {"files", "processes", "clock"},
+    "miniature": {"files", "processes", "network", "clock"},
     "export": {"files"},
     "bench": {"files", "processes", "network", "clock"},
     "__main__": {"files", "processes", "clock"},

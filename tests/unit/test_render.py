@@ -39,7 +39,7 @@ def arm(study, name):
 def test_a_shell_reads_the_printed_published_launch_as_the_published_words():
     for name in ("baseline", "mtp-k4"):
         one = arm("gb10-31b-preview", name)
-        words = [w.replace("$HOME/", "/home/o/") for w in launch.docker_command(one)]
+        words = [w.replace("$HOME/", "/home/user/") for w in launch.docker_command(one)]
         assert as_the_shell_reads_it(render.launch(one, "docker")) == words
 
 

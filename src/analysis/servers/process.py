@@ -35,6 +35,10 @@ class Running:
     facts: facts.StartupFacts
     alive: Callable[[], bool]
 
+    def said(self) -> str:
+        """All that the server has logged so far; empty for one whose log is somebody else's."""
+        return self.log.read_text(errors="replace") if self.log else ""
+
     def check(self, doing: str) -> None:
         """Raise `ServerError` with a diagnosis if the server is gone."""
         if not self.alive():
