@@ -1,0 +1,78 @@
+"""Every study file is a valid plan that runs as it stands on its machine, and keeps what its article states."""
+
+import pytest
+
+from analysis import plan, shapes
+from analysis.__main__ import main
+from analysis.params import load_study
+from analysis.places import PARAMS
+from analysis.servers import checkpoints, preflight
+
+FILES = sorted(PARAMS.glob("*.yaml"))
+OF_THE_ARTICLES = {
+    "gb10-26b-a4b", "gb10-31b", "gb10-26b-a4b-preview", "gb10-31b-preview", "gb10-26b-targets",
+    "gb10-26b-raw-endpoint", "rtx4090-26b-awq", "rtx5090m-e4b", "h100-31b",
+}  # fmt: skip
+
+
+def test_every_study_that_the_readme_promises_is_there():
+    assert {f.stem for f in FILES} >= OF_THE_ARTICLES | {"miniature", "gb10-26b-options"}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
+def test_a_study_is_named_after_its_file_and_its_hardware_and_shape_are_known(file):
+    study = load_study(file)
+    assert study.study == file.stem
+    assert study.hardware is None or study.hardware in shapes.machines()
+    assert study.model_shape is None or shapes.shape_of(study.model_shape) is not None
+    assert study.stamp in ("measured", "miniature")
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
+def test_plan_prints_launches_cells_and_commands_and_starts_nothing(file, capsys):
+    for form in (None, "process", "docker", "kubernetes", "systemd"):
+        assert main(["plan", str(file), *(["--as", form] if form else [])]) == 0
+    assert "Nothing was started." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
+def test_every_gemma_pair_belongs_together_and_its_engine_is_not_known_to_be_bad(file):
+    for arm in plan.make(load_study(file)).arms:
+        families = [checkpoints.family(m.hub or m.model) for m in (arm.target, arm.drafter)]
+        assert families[0] == families[1]
+        if arm.server.image:
+            assert preflight.engine_verdict(arm.server.image, None, arm.server.env).verdict == "ok"
+
+
+def test_the_published_settings_are_kept():
+    preview = load_study("gb10-26b-a4b-preview")
+    assert (preview.k_values, preview.repeats, preview.timing_tokens, preview.temperature) == (
+        (1, 2, 4, 8),
+        3,
+        600,
+        0.7,
+    )
+    assert preview.natural_stop and preview.prompts == "published"
+    awq = load_study("rtx4090-26b-awq")
+    assert (awq.k_values, awq.temperature, awq.seed, awq.repeats, awq.timing_tokens) == ((1, 2, 3), 0.0, 42, 5, 200)
+    e4b = load_study("rtx5090m-e4b")
+    assert (e4b.k_values, e4b.timing_tokens, e4b.temperature, e4b.top_p) == ((3,), 800, 0.6, 0.95)
+
+
+def test_the_raw_endpoint_study_measures_one_arm_through_both_doors():
+    made = plan.make(load_study("gb10-26b-raw-endpoint"))
+    arm = next(a for a in made.arms if a.k == 4)
+    cells = [c for c in made.cells if c.arm == arm and c.experiment in ("timing", "raw")]
+    chat = {(c.workload, c.repeat, c.sampling, c.requests) for c in cells if c.endpoint == "chat"}
+    raw = {(c.workload, c.repeat, c.sampling, c.requests) for c in cells if c.endpoint == "raw"}
+    assert chat == raw and len(raw) == 20
+
+
+def test_a_study_of_options_has_an_arm_for_each_knob():
+    arms = {a.variant: a for a in plan.make(load_study("gb10-26b-options")).arms if a.k}
+    assert arms["eager"].server.enforce_eager
+    assert arms["runner-v1"].server.env != arms["runner-v2"].server.env
+    assert arms["draft-sampling"].speculative == {"draft_sample_method": "probabilistic"}
+    ranges = arms["dynamic-k"].speculative["num_speculative_tokens_per_batch_size"]
+    assert ranges[0][0] == 1 and ranges[-1][2] == 0
+    assert all(a[1] + 1 == b[0] for a, b in zip(ranges, ranges[1:], strict=False))  # no batch size without a K
