@@ -210,7 +210,7 @@ def _check(cell: Cell, delta: Counters, answers: list[Answer]) -> None:
 
 
 def _fail_closed(arm: Arm, server) -> None:
-    if arm.k and server.facts.method not in (None, "mtp") and arm.speculative.get("method", "mtp") == "mtp":
+    if arm.k and server.facts.method not in (None, "mtp") and _asks_for_mtp(arm):
         raise PreflightError(
             f"The server of arm {arm.name} speculates by '{server.facts.method}', not by MTP.",
             why="The engine did not recognise the drafter as Gemma 4's.",
@@ -222,6 +222,11 @@ def _fail_closed(arm: Arm, server) -> None:
             why="Speculation is not on.",
             mend="Look at the launch's server.log.",
         )
+
+
+def _asks_for_mtp(arm: Arm) -> bool:
+    """True also for ``draft_model``, which vLLM turns into ``mtp`` by itself where it knows the drafter."""
+    return arm.speculative.get("method", "mtp") in ("mtp", "draft_model")
 
 
 def _warm_up(plan: Plan, arm: Arm, todo: list[Cell], client: Client, server, tracker: _Tracker) -> float:

@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import yaml
 
-from analysis import plan
+from analysis import plan, tables
 from analysis.params import load_study
 from analysis.places import DATA
 from analysis.servers import diagnosis, facts
@@ -137,3 +138,18 @@ def test_counters_tell_of_idle_drafting_of_zero_acceptance_and_of_preemptions():
     assert diagnosis.of_counts(4, 100, 400, 8) == []
     assert diagnosis.of_counts(4, 3, 12, 0) == []  # too few to tell
     assert [c.id for c in diagnosis.of_counts(0, 0, 0, 0, preemptions=2)] == ["preempted"]
+
+
+def test_the_table_of_causes_names_each_once_with_its_arms_and_is_empty_for_healthy_launches():
+    cause = {"id": "eager-on", "cause": "Eager mode is on.", "mend": "Set it off.", "source": "ours"}
+    rows = [
+        {"arm": "baseline", "causes": [cause]},
+        {"arm": "mtp-k4", "causes": [cause]},
+        {"arm": "mtp-k1", "causes": None},
+    ]
+    shown = tables.causes(pd.DataFrame(rows))
+    assert shown.frame.to_dict("records") == [
+        {"arm": "baseline, mtp-k4", "cause": "Eager mode is on.", "mend": "Set it off."}
+    ]
+    assert tables.causes(pd.DataFrame([{"arm": "baseline", "causes": []}])).frame.empty
+    assert tables.causes(pd.DataFrame(columns=["arm"])).frame.empty
