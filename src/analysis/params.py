@@ -110,6 +110,14 @@ class Server(Frozen):
     url: str | None = None
     flavour: Literal["vllm", "llama.cpp"] = "vllm"
 
+    @field_validator("mounts")
+    @classmethod
+    def _mounts_have_two_sides(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        for value in values:
+            if not all(value.split(":")[:2]) or ":" not in value:
+                raise ValueError(f"'{value}' is not host:container or host:container:ro")
+        return values
+
     @model_validator(mode="after")
     def _backend_needs(self) -> Server:
         if self.backend == "docker" and not self.image:

@@ -54,6 +54,16 @@ def test_the_two_bugs_of_the_preview_file_are_found_where_they_are_and_nowhere_e
     assert "not Python" in patchfile.bugs("<!DOCTYPE html><title>404</title>")[0]
 
 
+def test_a_target_quantisation_that_reaches_attention_alone_is_sound():
+    """The K/V cache may be quantised: the mended file hands quant_config on, and keeps it from every weight."""
+    attention = "        self.attn = Attention(8, 64, 1.0, quant_config=quant_config)\n"
+    layers = "\nlayers = [Layer(text_config, quant_config=vllm_config.quant_config) for _ in range(4)]\n"
+    mended = FIXED.replace("\nclass Layer", attention + "\nclass Layer") + layers
+    assert patchfile.bugs(mended) == []
+    broken = mended.replace("64, bias=False, quant_config=None", "64, bias=False, quant_config=quant_config")
+    assert patchfile.bugs(broken) == ["the target's quant_config reaches the drafter's linear layers (line 4)"]
+
+
 def test_a_config_that_is_the_text_config_under_another_name_is_no_bug():
     renamed = FIXED.replace("text_config = _get_text_config(config)", "inner = config.get_text_config()")
     assert patchfile.bugs(renamed.replace("text_config.intermediate_size", "inner.intermediate_size")) == []

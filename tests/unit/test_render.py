@@ -9,9 +9,12 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from analysis import plan
-from analysis.params import load_study
+from analysis.errors import ParamsError
+from analysis.params import load_study, validate
 from analysis.places import PARAMS
 from analysis.servers import launch, render
 
@@ -30,6 +33,10 @@ def as_the_shell_reads_it(line):
         ["sh", "-c", "printf '%s\\0' " + line], env={"HOME": "/home/o"}, capture_output=True, check=True
     )
     return done.stdout.decode().split("\0")[:-1]
+
+
+def as_words(line):
+    return shlex.split(line.replace("\\\n", " "))
 
 
 def arm(study, name):
@@ -106,3 +113,36 @@ def test_a_digest_pins_the_image():
     from dataclasses import replace
 
     assert launch.image(replace(one, server=pinned)) == f"vllm/vllm-openai:v0.28.0@{digest}"
+
+
+WORDS = st.text(st.characters(blacklist_categories=("Cs", "Cc")), max_size=12)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    args=st.lists(WORDS, max_size=4),
+    env=st.dictionaries(st.from_regex(r"\A[A-Z_]{1,8}\Z"), WORDS, max_size=3),
+    mounts=st.lists(st.tuples(WORDS, WORDS), max_size=3),
+    target=WORDS,
+    backend=st.sampled_from(["process", "docker", "external"]),
+)
+def test_whatever_a_valid_server_holds_every_form_is_printed_and_read_back(args, env, mounts, target, backend):
+    server = {"backend": backend, "image": "i", "url": "http://127.0.0.1:8000", "args": args, "env": env}
+    raw = {"study": "x", "title": "x", "target": {"model": target}, "drafter": {"model": "d"}}
+    try:
+        study = validate({**raw, "server": {**server, "mounts": [":".join(m) for m in mounts]}})
+    except ParamsError as error:
+        assert "server.mounts" in str(error) or "target.model" in str(error)
+        return
+    for one in plan.make(study).arms[:2]:
+        assert as_words(render.launch(one, "docker"))[:2] == ["docker", "run"]
+        assert "num_speculative_tokens" in render.launch(one, "process") or not one.k
+        assert len(list(yaml.safe_load_all(render.launch(one, "kubernetes")))) == 2
+        assert "ExecStart=" in render.launch(one, "systemd")
+
+
+def test_a_mount_with_one_side_is_named():
+    raw = {"study": "x", "title": "x", "target": {"model": "t"}, "drafter": {"model": "d"}}
+    with pytest.raises(ParamsError) as error:
+        validate({**raw, "server": {"mounts": ["/models"]}})
+    assert "server.mounts" in str(error.value) and "host:container" in str(error.value)
