@@ -34,14 +34,18 @@ def main(argv: list[str]) -> int:
         signal.signal(name, signal.SIG_IGN)  # Ctrl-C belongs to the study, which then closes the pipe
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with open(log, "ab", buffering=0) as stream:
-        server = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=stream,
-            start_new_session=True,
-            preexec_fn=(lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)) if libc else None,
-        )
+        try:
+            server = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                start_new_session=True,
+                preexec_fn=(lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)) if libc else None,
+            )
+        except OSError as error:  # no such program: the log must say so, it is all that is looked at
+            stream.write(f"{error}\n".encode())
+            return 127
     try:
         while server.poll() is None:
             ready, _, _ = select.select([sys.stdin], [], [], 0.25)

@@ -70,6 +70,8 @@ def serve(arm: Arm, log: Path, launch_id: str, progress: Progress = lambda text:
     }
     env.setdefault("VLLM_NO_USAGE_STATS", "1")
     env |= {"NO_COLOR": "1", "VLLM_LOGGING_COLOR": "0", "PYTHONUNBUFFERED": "1"}  # a log that can be read and parsed
+    # `vllm serve` is the one beside this Python, also where the environment was not activated
+    env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", os.defpath)])
     started = time.monotonic()
     guard = subprocess.Popen(
         [sys.executable, "-S", "-m", "analysis.servers.guard", str(log), "--", *command],
