@@ -1,7 +1,7 @@
 """Acceptance, positions and the token ledger, held to the published counts (suzuki-shoten, tables A.1 and A.3)."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis import acceptance
@@ -83,6 +83,7 @@ COUNTS = st.integers(1, 10**6).flatmap(
 )
 
 
+@settings(max_examples=15)
 @given(COUNTS)
 def test_al_is_one_plus_the_sum_of_positions_for_any_counts(build, counts):
     drafts, accepted = counts[0], sorted(counts[1], reverse=True)

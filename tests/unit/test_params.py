@@ -292,7 +292,7 @@ def put(raw, path, value):
     return {**raw, path[0]: put(raw.get(path[0]), path[1:], value)}
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.dictionaries(st.one_of(KEYS, SCALARS.filter(lambda v: v == v)), VALUES, max_size=6))
 def test_any_mapping_is_a_study_or_an_error_that_names_a_key(raw):
     try:
@@ -302,7 +302,7 @@ def test_any_mapping_is_a_study_or_an_error_that_names_a_key(raw):
         assert len(str(error).splitlines()) < 25
 
 
-@settings(max_examples=500)
+@settings(max_examples=300)
 @given(st.sampled_from(PATHS), VALUES)
 @example(("variants", 0, "server", "env"), {"A": datetime.date(2026, 1, 1)})
 @example(("speculative", "model"), "\ud800")
@@ -318,7 +318,7 @@ def test_one_wrong_value_anywhere_is_a_study_or_an_error_that_names_its_key(path
 SMALL = [p for p in PATHS if p[-1] not in {"launches", "repeats", "concurrency_rounds", "concurrency", "code_programs"}]
 
 
-@settings(max_examples=250)
+@settings(max_examples=150)
 @given(st.sampled_from(SMALL), VALUES)
 def test_a_valid_study_has_a_plan_or_one_clear_error(path, value):
     try:
@@ -331,7 +331,7 @@ def test_a_valid_study_has_a_plan_or_one_clear_error(path, value):
         assert made.minutes() > 0
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 10**6), st.integers(0, 30), st.text(max_size=12))
 def test_a_damaged_study_file_is_a_study_or_one_clear_error(tmp_path, at, cut, noise):
     whole = (PARAMS / "gb10-26b-options.yaml").read_text(encoding="utf-8")

@@ -4,7 +4,7 @@ import math
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis import speedup
@@ -95,6 +95,7 @@ def test_one_launch_gives_no_interval(build):
     assert row.launches == 1 and math.isnan(row.lo) and math.isnan(row.hi)
 
 
+@settings(max_examples=12)
 @given(st.lists(st.floats(0.2, 5), min_size=1, max_size=4), st.floats(0.1, 10))
 def test_speedup_does_not_depend_on_how_fast_the_machine_is(build, ratios, factor):
     rows = launches(*ratios)
