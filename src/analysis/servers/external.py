@@ -155,13 +155,13 @@ def _look_at_llama(http: httpx.Client, url: str, names: tuple[str, ...]) -> Seen
 def _facts(seen: Seen) -> facts.StartupFacts:
     cache = seen.cache or {}
     prefix = cache.get("enable_prefix_caching")
-    blocks, size = cache.get("num_gpu_blocks", ""), cache.get("block_size", "")
+    tokens = cache.get("kv_cache_size_tokens", "")
     return facts.StartupFacts(
         vllm_version=seen.version,
         k=seen.k or None,
         prefix_caching=None if prefix is None else prefix == "True",
         kv_cache_dtype=cache.get("cache_dtype"),
-        kv_tokens=int(blocks) * int(size) if blocks.isdigit() and size.isdigit() else None,
+        kv_tokens=int(tokens) if tokens.isdigit() else None,
     )
 
 
