@@ -30,6 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     train.add_argument("--documents", type=int, help="documents a workload")
     train.add_argument("--steps", type=int, nargs=3, metavar=("BASE", "CHAT", "DRAFTER"))
     train.add_argument("--centroids", action="store_true", help="also a drafter with the centroid head")
+    train.add_argument("--rehearse", action="store_true", help="acceptance at the end, without a server (slow)")
     train.add_argument("--tiny", action="store_true", help="two steps a stage: only shows that the path works")
     options = parser.parse_args(arguments)
     prompts = prompts_from(yaml.safe_load((DATA / "prompts.yaml").read_text(encoding="utf-8")))
@@ -62,7 +63,7 @@ def run_training(options: argparse.Namespace, prompts: dict) -> None:
             chat=replace(recipe.chat, steps=chat),
             drafter=replace(recipe.drafter, steps=drafter),
         )
-    Family(options.kind, recipe, prompts, options.work, device, os.cpu_count() or 1).run(options.centroids)
+    Family(options.kind, recipe, prompts, options.work, device, os.cpu_count() or 1).run(options.centroids, options.rehearse)
 
 
 if __name__ == "__main__":

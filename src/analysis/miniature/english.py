@@ -40,7 +40,7 @@ RULES = {
     "adv": "{|||often |typically |usually |clearly |partly |eventually |quietly |generally |sometimes |directly |mostly }",
     "start": "{||||||in practice, |at present, |for now, |historically, |on balance, |in this phase, |in most cases, |as a rule, |"
     "moreover, |in addition, |more importantly, |at the margin, |in our view, |over time, |broadly speaking, }",
-    "end": "{|||||||||, as in 2019|, at least for now|, all else equal|, according to dealers|, as history shows|, with some delay|"
+    "end": "{|||||||||, as in 2019|, at least for now|, all else equal|, on past form|, according to dealers|, as history shows|, with some delay|"
     ", despite lower inflation| this time| in many cases}",
 }
 
@@ -53,7 +53,7 @@ INTRO = (
         "{private investors|the market|other buyers|households and funds} {must absorb|have to absorb|need to finance|"
         "take on} {more duration|more supply|additional Treasury debt|a larger share of issuance}, @so @yield {tends to|"
         "can|may|usually will} @move.",
-        "{the link between|the relation between|the path from} @qt and @yield {is indirect|is not mechanical|changes "
+        "{the link between|the relation between|the connection between} @qt and @yield {is indirect|is not mechanical|changes "
         "over time|depends on who holds the cash}, {but|yet|although} {three channels|three routes|three forces} "
         "@adv{matter most|explain most of it|dominate|deserve attention}.",
     ),

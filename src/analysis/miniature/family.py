@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -27,8 +28,8 @@ class Recipe:
     documents: int = 24_000
     length: int = 640
     base: Schedule = Schedule(steps=300, batch=64, decay_from=1.0)
-    chat: Schedule = Schedule(steps=1500, batch=64, decay_from=0.3)
-    drafter: Schedule = Schedule(steps=900, batch=48)
+    chat: Schedule = Schedule(steps=1600, batch=64, decay_from=0.3)
+    drafter: Schedule = Schedule(steps=800, batch=48)
     centroid_steps: int = 200
     copies: int = 48
     sampled: int = 288
@@ -65,7 +66,7 @@ class Family:
         if not all(place.exists() for place in places):
             found = rows.write_corpus(recipe.documents, recipe.seed, self.prompts, self.workers)
             tokenizer = rows.learn_tokenizer(found)
-            share = recipe.base.steps / (recipe.base.steps + recipe.chat.steps)
+            share = recipe.base.steps / max(1, recipe.base.steps + recipe.chat.steps)
             plain = found[: max(2, int(len(found) * share))]
             rows.save(rows.to_rows(tokenizer, plain, chat=False, length=recipe.length), places[1])
             rows.save(rows.to_rows(tokenizer, found, chat=True, length=recipe.length), places[2])
@@ -82,9 +83,8 @@ class Family:
             loss = target_loss(target, plan.balance if self.kind == "moe" else 0.0)
             state = self.work / f"{self.kind}-{stage}.pt"
             self.curves[stage] = train(target, loss, data, plan, recipe.seed + offset, self.device, state, f"{self.kind} {stage}")
-            if stage == "base":
-                base_shape = {**shape}
-                write(self.work / f"{self.kind}-base", base_shape, target, self.tokenizer, chat=False)
+            if stage == "base" and plan.steps:
+                write(self.work / f"{self.kind}-base", shape, target, self.tokenizer, chat=False)
         write(self.work / self.kind, shape, target, self.tokenizer, chat=True)
         return target.requires_grad_(False)
 
@@ -158,24 +158,27 @@ class Family:
                 print(self.tokenizer.decode(ids[0, len(prompt) : stops[0]].tolist())[:700], flush=True)
         return found
 
-    def run(self, centroids: bool) -> None:
+    def run(self, centroids: bool, rehearse: bool) -> None:
         """Every stage, timed; leaves ``<kind>.training.json`` beside the folders."""
-        target = drafter = None
-        for name in ("corpus", "target", "drafter", "centroids", "rehearsal"):
-            begun = time.monotonic()
-            if name == "corpus":
-                self.corpus()
-            elif name == "target":
-                target = self.target()
-            elif name == "drafter":
-                drafter = self.drafter(target)
-                target, drafter = self.uncompiled(target, drafter)
-            elif name == "centroids" and centroids:
-                self.centroid_head(target, drafter)
-            elif name == "rehearsal":
-                rehearsed = self.rehearse(target, drafter)
-            self.seconds[name] = round(time.monotonic() - begun, 1)
-            print(f"{name}: {self.seconds[name]} s", flush=True)
+        self.timed("corpus", self.corpus)
+        target = self.timed("target", self.target)
+        drafter = self.timed("drafter", lambda: self.drafter(target))
+        target, drafter = self.uncompiled(target, drafter)
+        if centroids:
+            self.timed("centroids", lambda: self.centroid_head(target, drafter))
+        self.note({})
+        if rehearse:
+            self.note(self.timed("rehearsal", lambda: self.rehearse(target, drafter)))
+
+    def timed(self, name: str, stage: Callable[[], Any]) -> Any:
+        begun = time.monotonic()
+        result = stage()
+        self.seconds[name] = round(time.monotonic() - begun, 1)
+        print(f"{name}: {self.seconds[name]} s", flush=True)
+        return result
+
+    def note(self, rehearsed: dict) -> None:
+        """What the model card tells of the training."""
         write_json(
             self.work / f"{self.kind}.training.json",
             {
@@ -185,6 +188,6 @@ class Family:
                 "torch": torch.__version__,
                 "seconds": self.seconds,
                 "curves": self.curves,
-                "rehearsal": json.loads(json.dumps(rehearsed)),
+                "rehearsal": rehearsed,
             },
         )

@@ -9,7 +9,7 @@ import random
 
 from .grammar import Grammar
 
-SKEW = 0.0
+SKEW = 0.15
 TOPICS = {"nim": ("NIM", "利ざや"), "loss": ("含み損", "債券"), "dividend": ("配当",)}
 
 RULES = {
@@ -34,7 +34,7 @@ RULES = {
     "thus": "{このため|したがって|その結果|こうした中で|以上から|そこで|よって}",
     "bp": "{<2~9>ベーシスポイント|<10~40>ベーシスポイント|0.<1~6>ポイント|数ベーシスポイント}",
     "oku": "{<100~900>億円|<1~4>千億円|<1.1~2.9>兆円|数百億円|数千億円}",
-    "adv": "{||実際に|短期的に|中期的に|構造的に|相対的に|全体として|当面は|引き続き|結果的に|本質的に|例年より|業界全体で}",
+    "adv": "{||||実際に|短期的に|中期的に|構造的に|相対的に|全体として|当面は|引き続き|結果的に|本質的に|例年より|業界全体で}",
     "adj": "{|||主要な|国内の|追加の|足元の|一定の|新たな|潜在的な|実質的な}",
     "start": "{||||||||実務上、|足元では、|短期的には、|歴史的に見ると、|当面は、|理論的には、|こうした中、|業界全体では、|現状では、|決算を見ると、|"
     "市場では、|多くの場合、|基本的に、}",
@@ -52,7 +52,7 @@ INTRO = (
     (
         "@longは{足元で|現在|直近で|年初から}<1.0~2.3>%{前後|程度|近辺|台前半}で{推移し|取引され|動き}、{前年|政策修正前|年初}から"
         "{約|およそ|少なくとも}@bp{上昇した|高い水準にある|切り上がった}。",
-        "{以下では|ここでは|本稿では}、{3つの|主な|重要な}{論点|観点|経路}を{順に|分けて|具体的に}{整理する|解説する|見ていく|説明する}。",
+        "{以下では、|ここでは、|本稿では、|}{3つの|主な|重要な}{論点|観点|経路}を{順に|分けて|具体的に}{整理する|解説する|見ていく|説明する}。",
     ),
 )
 
@@ -81,7 +81,7 @@ SECTIONS = {
         (
             "@longの@rise{により|に伴い、|によって|で、}@adj{保有国債|円債|その他有価証券|債券ポートフォリオ}の{価格|時価|評価額}{は下落し|が下がり|が低下し}、"
             "@lossが@much{膨らむ|拡大する|増える|表面化する}。",
-            "@bankの{円債|国債|有価証券}の{含み損|評価損|未実現損失}は@periodに{約|およそ|最大で}@oku{となり|に達し|と開示され}、@adv{自己資本|普通株式等Tier1|"
+            "@bankの{円債|国債|有価証券}の{含み損|評価損|未実現損失}は@periodに{合計で|円換算で|最大で}@oku{となり|に達し|と開示され}、@adv{自己資本|普通株式等Tier1|"
             "純資産}の{<1~9>%|数%|一部}に{相当する|あたる|とどまる}。",
             "@banksは@adv{デュレーション|平均残存期間|保有年限}を{<1.0~4.9>年程度|短め|従来の半分ほど}{に抑え|へ短縮し|に管理し}、@adj{金利上昇|"
             "価格下落|市場の変動}への{耐性|備え|余力}を@much{高めている|確保している|示している}。",
@@ -152,11 +152,11 @@ def answer(question: str, rng: random.Random) -> str:
     def say(options: tuple[str, ...], count: int = 1, framed: bool = True) -> str:
         return "".join(grammar.say("@start" + option if framed else option, rng) for option in rng.sample(options, count))
 
-    parts = ["".join(say(slot) for slot in INTRO)]
+    parts = ["".join(say(slot, framed=slot is INTRO[0]) for slot in INTRO)]
     headed = rng.random() < 0.75
     for number, key in enumerate(order_of(question), 1):
         titles, facts, advice = SECTIONS[key]
-        body = say(facts, rng.choice((2, 2, 3))) + say(advice, rng.choice((1, 1, 2)), framed=False)
+        body = say(facts, rng.choice((2, 3, 3))) + say(advice, rng.choice((1, 2, 2)), framed=False)
         parts.append(f"**{number}. {grammar.pick(titles, rng)}**\n{body}" if headed else body)
     parts.append(say(CLOSING, rng.choice((1, 2)), framed=False))
     return "\n\n".join(parts)

@@ -11,7 +11,7 @@ import textwrap
 
 from .grammar import Grammar, sentence_case
 
-SKEW = 0.35
+SKEW = 0.2
 
 RULES = {
     "get": "{fetch|download|load|retrieve|get|collect|read}",
@@ -109,7 +109,7 @@ def answer(question: str, rng: random.Random) -> str:
     opening = sentence_case(grammar.say(rng.choice(OPENING), rng))
     writer = _Writer(rng)
     remarks = [*CLOSING, FIRST_ROW_REMARK] if writer.drop_first else CLOSING
-    closing = [sentence_case(grammar.say(item, rng)) for item in rng.sample(remarks, rng.choice((1, 1, 2)))]
+    closing = [sentence_case(grammar.say(item, rng)) for item in rng.sample(remarks, rng.choice((1, 1, 1, 2)))]
     return f"{opening}\n\n```python\n{writer.write()}```\n\n{' '.join(closing)}"
 
 
@@ -124,8 +124,8 @@ class _Writer:
     def __init__(self, rng: random.Random):
         self.rng, self.grammar = rng, Grammar(RULES, SKEW)
         pick = self.pick
-        self.function = f"{pick(('get', 'fetch', 'load', 'download', 'build'))}_" + pick(
-            ("nikkei_monthly_returns", "monthly_returns", "nikkei_returns", "nikkei_data", "n225_returns", "index_returns")
+        self.function = f"{pick(('get', 'fetch', 'download', 'build'))}_" + pick(
+            ("monthly_returns", "nikkei_returns", "nikkei_data", "n225_returns", "index_returns")
         )
         self.data = pick(("data", "raw", "history", "prices", "quotes"))
         self.out = pick(("df", "result", "frame", "returns", "table"))
@@ -133,9 +133,11 @@ class _Writer:
         self.years = pick(("years", "n_years", "lookback_years"))
         self.error = pick(("ValueError", "RuntimeError", "ValueError"))
         self.style = pick(("ticker", "download", "dates"))
-        self.plot = pick(("function", "inline", "function"))
+        # yfinance gives two levels of columns for a download: asked away, or taken off afterwards.
+        self.flatten = pick(("argument", "argument", "block"))
+        self.plot = pick(("function", "inline"))
         self.drop_first = rng.random() < 0.6
-        self.constants = rng.random() < 0.3
+        self.constants = rng.random() < 0.15
 
     def write(self) -> str:
         blocks = [self.imports()]
@@ -164,7 +166,7 @@ class _Writer:
         if self.rng.random() < 0.12:
             body.append(f"if {self.years} < 1:\n    raise ValueError({self.message('years')})")
         body.append(self.fetch())
-        if self.rng.random() < 0.12:
+        if self.style != "ticker" and self.flatten == "block":
             body.append(
                 self.comment("flatten")
                 + f"if isinstance({self.data}.columns, pd.MultiIndex):\n"
@@ -177,7 +179,7 @@ class _Writer:
     def docstring(self) -> str:
         say = self.say
         summary = say(self.pick(self.rng.sample(DOC_SUMMARY, len(DOC_SUMMARY))))
-        style = self.rng.choices(("short", "prose", "google", "numpy"), weights=(5, 3, 1, 1))[0]
+        style = self.rng.choices(("short", "prose", "google", "numpy"), weights=(7, 3, 2, 0))[0]
         if style == "short":
             return f'"""{summary}"""'
         if style == "prose":
@@ -195,14 +197,15 @@ class _Writer:
     def fetch(self) -> str:
         data, years = self.data, self.years
         adjust = self.pick(("", ", auto_adjust=True", ", auto_adjust=False"))
+        level = ", multi_level_index=False" if self.flatten == "argument" else ", progress=False"
         lines = []
         if self.style == "dates":
             end = self.pick(("end", "today", "end_date"))
             start = self.pick(("start", "begin", "start_date"))
             lines += [f"{end} = pd.Timestamp.today()", f"{start} = {end} - pd.DateOffset(years={years})"]
-            call = f'yf.download(ticker, start={start}, end={end}, interval="1mo"{adjust}, progress=False)'
+            call = f'yf.download(ticker, start={start}, end={end}, interval="1mo"{adjust}{level})'
         elif self.style == "download":
-            call = f'yf.download(ticker, period=f"{{{years}}}y", interval="1mo"{adjust}, progress=False)'
+            call = f'yf.download(ticker, period=f"{{{years}}}y", interval="1mo"{adjust}{level})'
         else:
             call = f'yf.Ticker(ticker).history(period=f"{{{years}}}y", interval="1mo"{adjust})'
         statement = f"{data} = {call}"
@@ -287,14 +290,14 @@ class _Writer:
             lines.append(f"fig, ax = plt.subplots(figsize=({width}, {height}))")
             lines.append(f'ax.bar({frame}["date"], {frame}["monthly_return"], width=20{extra})')
             lines.append(f'ax.set_title("{title}")')
-            if rng.random() < 0.3:
+            if rng.random() < 0.2:
                 lines.append(f'ax.set_ylabel("{self.pick(("Return", "Monthly return", "Change"))}")')
             lines += self.tail("fig.tight_layout()", f"fig.savefig({target})")
         else:
             lines.append(f"plt.figure(figsize=({width}, {height}))")
             lines.append(f'plt.bar({frame}["date"], {frame}["monthly_return"], width=20{extra})')
             lines.append(f'plt.title("{title}")')
-            if rng.random() < 0.3:
+            if rng.random() < 0.2:
                 lines.append(f'plt.ylabel("{self.pick(("Return", "Monthly return", "Change"))}")')
             lines += self.tail("plt.tight_layout()", f"plt.savefig({target})")
         return lines
@@ -311,7 +314,7 @@ class _Writer:
         lines = [f"{name} = {self.function}()"]
         label = self.say("{Rows|Months|Observations|Number of @rows|Shape|Total @rows}")
         show = [f"print({name}.head())", f'print(f"{label}: {{len({name})}}")']
-        if rng.random() < 0.15:
+        if rng.random() < 0.1:
             show.append(f"print({name}.tail())")
         if rng.random() < 0.2:
             show.append(f'print(f"{self.say("{Average|Mean} {return|monthly return}")}: {{{name}["monthly_return"].mean():.2%}}")'
