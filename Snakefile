@@ -4,6 +4,8 @@
 import sys
 from pathlib import Path
 
+from analysis import chapter
+
 STUDY = config.get("study", "miniature")
 PARAMS = config.get("params", f"papermill_params/{STUDY}.yaml")
 OUT = f"reports/{STUDY}/notebooks"
@@ -12,7 +14,7 @@ CHAPTER = f"{sys.executable} -m analysis chapter {PARAMS} {{input[0]}} {{output}
 
 
 rule report:
-    input: expand(f"{OUT}/{{chapter}}.ipynb", chapter=[p.stem for p in sorted(Path("notebooks").glob("[0-9][0-9]_*.ipynb"))])
+    input: [f"{OUT}/{notebook.name}" for notebook in chapter.chapters(PARAMS)]
     output: f"reports/{STUDY}/index.html"
     shell: f"{sys.executable} -m analysis report {PARAMS}"
 

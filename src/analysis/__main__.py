@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
-import subprocess
+import signal
 import sys
 from pathlib import Path
 
@@ -80,10 +81,33 @@ def _study(arguments) -> int:
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(ROOT), "--cores", "1", "--resources", "gpu=1",
                "--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime", "--config", f"params={file}", f"study={study.study}", "--quiet"]  # fmt: skip
     command += ["progress", "rules", "host", "reason"] if arguments.dry_run else ["all"]
-    code = subprocess.run([*command, *(["--dry-run"] if arguments.dry_run else [])], cwd=ROOT, check=False).returncode
+    code = _with_its_children([*command, *(["--dry-run"] if arguments.dry_run else [])])
     if code == 0 and not arguments.dry_run:
         print(f"Report: {_shown(REPORTS / study.study / 'index.html')}")
     return 1 if code else 0
+
+
+def _with_its_children(command: list[str]) -> int:
+    """Run a command; whatever ends us (Ctrl-C, SIGTERM) first ends it and everything below it."""
+    import psutil
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupted)
+    child = psutil.Popen(command, cwd=ROOT)
+    try:
+        return child.wait()
+    except KeyboardInterrupt:
+        tree = [child, *child.children(recursive=True)]
+        for process in tree:  # a notebook's kernel, asked first, ends its server
+            with contextlib.suppress(psutil.Error):
+                process.terminate()
+        _, alive = psutil.wait_procs(tree, timeout=30)
+        for process in alive:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        raise
 
 
 def _list(arguments) -> int:

@@ -63,9 +63,14 @@ def run(notebook: Path, study_file: str | Path, out: Path) -> Path:
     return out
 
 
-def chapters() -> list[Path]:
-    """All notebooks of the study, in order."""
-    return sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+def chapters(study_file: str | Path | None = None) -> list[Path]:
+    """All notebooks in order; for a study, without those for which it has no cells."""
+    found = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    if study_file is None:
+        return found
+    made = plan.make(params.load_study(study_file))
+    empty = {name for name, needs in plan.NEEDS.items() if needs and not made.needed(name)}
+    return [notebook for notebook in found if notebook.stem[3:] not in empty]
 
 
 def executed(study: str) -> list[Path]:

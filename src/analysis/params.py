@@ -356,6 +356,13 @@ def _problem(item: dict[str, Any]) -> str:
 def _fields_at(loc: list[str]) -> set[str]:
     here: Any = Study
     for part in loc:
-        nested = {"target": Model, "drafter": Model, "server": Server, "variants": Variant, "expect": Expect}.get(part)
+        nested = {
+            "target": Model,
+            "drafter": Model,
+            "server": Server,
+            "variants": Variant,
+            "expect": Expect,
+            "patch": Patch,
+        }.get(part)
         here = nested or here
     return set(here.model_fields)

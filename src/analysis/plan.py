@@ -61,7 +61,8 @@ class Arm:
     @property
     def id(self) -> str:
         """Hash of what decides the arm's behaviour: models, K, flags, image, environment; not port or time limit."""
-        server = self.server.model_dump(mode="json", exclude=NOT_BEHAVIOUR)
+        # without defaults: a field that the study gains later leaves the identity of what was measured before
+        server = self.server.model_dump(mode="json", exclude=NOT_BEHAVIOUR, exclude_defaults=True)
         identity = {
             "target": self.target.fingerprint,
             "drafter": self.drafter.fingerprint if self.k else None,
@@ -231,6 +232,7 @@ def _k_values(study: Study) -> tuple[int, ...]:
 
 def _cells(study: Study, arm: Arm, launch: int) -> Iterable[Cell]:
     main = arm.k in (0, study.k)
+    first = main and launch == 1 and arm.variant == "main"  # quality is looked at once
     sampling = Sampling(study.temperature, study.top_p, study.timing_tokens, ignore_eos=not study.natural_stop)
     for name in study.workloads:
         kind = workload(name).kind
@@ -244,13 +246,13 @@ def _cells(study: Study, arm: Arm, launch: int) -> Iterable[Cell]:
         if main:
             for level in study.concurrency:
                 yield Cell(arm, launch, "concurrency", name, level, 1, sampling, _at_once(study, prompts, level))
-        if main and kind == "code" and study.code_programs and launch == 1:
+        if first and kind == "code" and study.code_programs:
             natural = Sampling(study.temperature, study.top_p, study.code_tokens, ignore_eos=False)
             programs = tuple(
                 Request(prompts[0].id, prompts[0].text, study.seed + 1000 + i, 0) for i in range(study.code_programs)
             )
             yield Cell(arm, launch, "code", name, 1, 1, natural, programs)
-        if main and study.greedy_tokens and launch == 1:
+        if first and study.greedy_tokens:
             greedy = Sampling(0.0, 1.0, study.greedy_tokens, ignore_eos=False)
             for repeat in (1, 2):  # the second is the null control: the same arm again
                 yield Cell(arm, launch, "greedy", name, 1, repeat, greedy, _in_turn(study, prompts, 0))

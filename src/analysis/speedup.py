@@ -128,8 +128,8 @@ def recommend(sweep: pd.DataFrame, floor: NoiseFloor) -> pd.DataFrame:
     for workload, group in sweep[sweep.variant == "main"].groupby("workload", sort=False):
         best = group.loc[group.speedup.idxmax()]
         factor = floor.factor if floor.known else 1.0
-        near = group[group.speedup * factor >= best.speedup]
-        chosen = near.loc[near.k.idxmin()]
+        near = group[(group.speedup * factor >= best.speedup) & (group.speedup > factor)]
+        chosen = near.loc[near.k.idxmin()] if len(near) else best
         if best.speedup <= factor:
             k, value, reason = 0, 1.0, "no K is faster than the baseline beyond the noise floor"
         elif chosen.k != best.k:

@@ -90,6 +90,11 @@ class Session:
     def ensure(self, chapter: str) -> None:
         """Make sure that the cells of a chapter exist; launches only what has no record. See `campaign.ensure`."""
         wanted = self.plan.needed(chapter)
+        if not wanted and plan.NEEDS[chapter]:
+            raise MissingCells(
+                f"The study {self.study.study} has no cells for this chapter.",
+                mend="Set code_programs (06) or greedy_tokens (07) above 0 in its file; make study leaves the chapter out.",
+            )
         complete = self.store.complete()
         if self.study.measure == "missing" and any(c.id not in complete for c in wanted):
             self._stop_where_a_check_fails()
