@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("notebook", type=Path)
     command.add_argument("out", type=Path)
     add("report", _report, "render reports/<study>/index.html from executed notebooks, or from records only")
+    add("bench", _bench, "how long the study's own work takes: min, median, max over five runs", default="miniature")
     add("verdicts", _verdicts, "what this study says of every published claim")
     command = add("export", _export, "tidy tables of a study's records as files")
     command.add_argument("--format", choices=("csv", "parquet"), default="csv")
@@ -192,6 +193,16 @@ def _report(arguments) -> int:
         )
     out = report.render(notebooks, REPORTS / study.study / "index.html", title=study.title, stamp=study.stamp)
     print(f"{_shown(out)} ({out.stat().st_size / 2**20:.1f} MB)")
+    return 0
+
+
+def _bench(arguments) -> int:
+    from analysis import bench
+    from analysis.params import load_study
+
+    print(f"{'step':24}{'min [s]':>10}{'median':>10}{'max':>10}")
+    for name, *seconds in bench.run(load_study(arguments.study)):
+        print(f"{name:24}" + "".join(f"{s:10.3f}" for s in seconds))
     return 0
 
 
