@@ -39,12 +39,17 @@ def parameters(engine, tmp_path, **changes):
         "gpus": None,
         "ipc": None,
         "shm_size": "512m",
-        "env": {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "HOME": "/tmp", "OMP_NUM_THREADS": "2"},
+        "env": {
+            "VLLM_CPU_KVCACHE_SPACE": "1",
+            "HF_HUB_OFFLINE": "1",
+            "HOME": "/tmp",
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        },
         "max_model_len": 700,
         "max_num_seqs": 2,
         "dtype": "bfloat16",
         "enforce_eager": True,
-        "start_minutes": 5,
+        "start_minutes": 12,
     }
     return {
         "study": "in-a-container",
@@ -83,8 +88,10 @@ def kill_mid_cell(engine, launch_record):
 def test_a_server_in_a_container_is_measured_killed_mid_cell_measured_again_and_removed(engine, tmp_path):
     made = plan.make(params.validate(parameters(engine, tmp_path)))
     records = store.Store(made.study.study, root=tmp_path / "runs")
-    wanted = [c for c in made.needed("baseline")]
-    first = records.folder / "launches/baseline.1.1"
+    k = 2 if PAIR == TRAINED else 0  # a random drafter accepts nothing, and the study would stop it
+    arm = next(a for a in made.arms if a.k == k)
+    wanted = [c for c in made.cells if c.arm == arm and c.experiment == "timing"]
+    first, second = (records.folder / f"launches/{arm.name}.1.{attempt}" for attempt in (1, 2))
     killer = threading.Thread(target=kill_mid_cell, args=(engine, first / "launch.json"))
     killer.start()
     with pytest.raises(ServerError, match="stopped while measuring"):
@@ -96,25 +103,15 @@ def test_a_server_in_a_container_is_measured_killed_mid_cell_measured_again_and_
     campaign.ensure(made, wanted, records)
     assert containers(engine) == []
     cells = records.frames(wanted).cells
-    assert list(cells.status) == ["ok"] and list(cells.launch_id) == ["baseline.1.2"]
-    for folder in (first, records.folder / "launches/baseline.1.2"):
+    assert list(cells.status) == ["ok"] and list(cells.launch_id) == [second.name]
+    assert (cells.accepted > 0).all() or not k
+    for folder in (first, second):
         log = (folder / "server.log").read_text()
         assert "mounted file says: green tea" in log  # bind-mounted, and the log is the container's
         assert "Application startup complete" in log
     launched = records.frames(wanted).launches.iloc[0]
     assert launched.command.startswith(f"{engine.name} run -d") and docker.LABEL not in launched.command
     assert launched.image and "sha256:" in launched.image or len(launched.image) == 64
-
-
-@pytest.mark.skipif(PAIR != TRAINED, reason="a random drafter accepts nothing, and the study stops it")
-def test_the_drafter_works_in_a_container(engine, tmp_path):
-    made = plan.make(params.validate(parameters(engine, tmp_path)))
-    records = store.Store(made.study.study, root=tmp_path / "runs")
-    wanted = [c for c in made.cells if c.arm.k == 2 and c.experiment == "timing"]
-    campaign.ensure(made, wanted, records)
-    cells = records.frames(wanted).cells
-    assert (cells.accepted > 0).all() and (cells.status == "ok").all()
-    assert containers(engine) == []
 
 
 def test_a_container_whose_server_dies_while_loading_gives_the_cause_and_is_removed(engine, tmp_path):
