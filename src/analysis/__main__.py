@@ -58,7 +58,11 @@ def _parser() -> argparse.ArgumentParser:
         "--as", dest="form", choices=RENDERINGS, help="how to render the launches (default: the study's backend)"
     )
     command.add_argument("--arm", help="only this arm")
-    add("prefetch", _prefetch, "download the checkpoints and the patched file that a study needs; sizes first, resumable")
+    add(
+        "prefetch",
+        _prefetch,
+        "download the checkpoints and the patched file that a study needs; sizes first, resumable",
+    )
     add("preflight", _preflight, "every check with its verdict and mend; exit 1 if one fails")
     command = add("chapter", _chapter, "run one notebook by papermill with a study's parameters")
     command.add_argument("notebook", type=Path)
@@ -66,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     add("report", _report, "render reports/<study>/index.html from executed notebooks, or from records only")
     add("bench", _bench, "how long the study's own work takes: min, median, max over five runs", default="miniature")
     add("verdicts", _verdicts, "what this study says of every published claim")
+    add("publish", _publish, "copy a complete study's records, without logs, to data/reference")
     command = add("export", _export, "tidy tables of a study's records as files")
     command.add_argument("--format", choices=("csv", "parquet"), default="csv")
     command.add_argument("--records", choices=("runs", "reference"), default="runs")
@@ -211,6 +216,22 @@ def _verdicts(arguments) -> int:
     from analysis.params import load_study
 
     print(verdicts.text(verdicts.of_study(load_study(arguments.study))))
+    return 0
+
+
+def _publish(arguments) -> int:
+    from analysis import plan
+    from analysis.params import load_study
+    from analysis.store import Store
+
+    study = load_study(arguments.study)
+    made, store = plan.make(study), Store(study.study)
+    if missing := [c for c in made.cells if c.id not in store.complete()]:
+        raise MissingCells(
+            f"{len(missing)} cells of {study.study} have no record yet.", mend="Finish the study first: make study."
+        )
+    reference = Store(study.study, "reference")
+    print(f"{_shown(reference.folder)}: {store.publish(made.cells, reference)} cells")
     return 0
 
 

@@ -121,6 +121,33 @@ class Store:
             launches=schema.launches([self._read_json(self.folder / "launches" / i / "launch.json") for i in launches]),
         )
 
+    def publish(self, cells: Iterable[Cell], to: Store) -> int:
+        """Copy the records of exactly these cells to an empty store, without logs; how many cells.
+
+        Raises
+        ------
+        StoreError
+            The other store has records already: nothing is overwritten.
+        """
+        if to.complete():
+            raise StoreError(
+                f"{self._shown(to.folder)} has records already.",
+                mend="Move it away first: records are never overwritten.",
+            )
+        wanted = {cell.id for cell in cells}
+        good = {cell_id: r for cell_id, r in self._latest_ok().items() if cell_id in wanted}
+        kept = {(r["cell_id"], r["launch_id"]) for r in good.values()}
+        study = {k: v for k, v in self.study_record().items() if k not in ("study", "format")}
+        to.write_study(study)
+        for launch_id in sorted({r["launch_id"] for r in good.values()}):
+            content = self._read_json(self.folder / "launches" / launch_id / "launch.json")
+            to.write_launch(launch_id, {k: v for k, v in content.items() if k != "launch_id"})
+        to._append("requests.jsonl", [r for r in self._records["requests"] if (r["cell_id"], r["launch_id"]) in kept])
+        if outcomes := [r for key, r in self.outcomes().items() if key[0] in good]:
+            to._append("outcomes.jsonl", outcomes)
+        to._append("cells.jsonl", list(good.values()))
+        return len(good)
+
     @cached_property
     def _records(self) -> dict[str, list[dict[str, Any]]]:
         return {name: list(self._lines(f"{name}.jsonl")) for name in ("cells", "requests")}
