@@ -28,9 +28,9 @@ ARMS = [
 
 
 def as_the_shell_reads_it(line):
-    """The words of a command line after the shell expanded it, with /home/o as home."""
+    """The words of a command line after the shell expanded it, with /home/user as home."""
     done = subprocess.run(
-        ["sh", "-c", "printf '%s\\0' " + line], env={"HOME": "/home/o"}, capture_output=True, check=True
+        ["sh", "-c", "printf '%s\\0' " + line], env={"HOME": "/home/user"}, capture_output=True, check=True
     )
     return done.stdout.decode().split("\0")[:-1]
 
