@@ -32,14 +32,30 @@ def main(arguments: list[str] | None = None) -> int:
     train.add_argument("--centroids", action="store_true", help="also a drafter with the centroid head")
     train.add_argument("--rehearse", action="store_true", help="acceptance at the end, without a server (slow)")
     train.add_argument("--tiny", action="store_true", help="two steps a stage: only shows that the path works")
+    check = commands.add_parser("check", help="serve a pair and look at acceptance, speed and programs")
+    check.add_argument("--pair", choices=("dense", "dense-centroid", "moe", "dense-base"), default="dense")
+    check.add_argument("--k", type=int, nargs="+", default=[0, 4], help="drafts a step; 0 is the baseline")
+    check.add_argument("--repeats", type=int, default=2, help="requests a prompt")
+    check.add_argument("--tokens", type=int, default=192, help="tokens a request")
+    check.add_argument("--programs", type=int, default=0, help="programs to run in the sandbox, an arm")
+    check.add_argument("--home", type=Path, default=HOME, help="folder of the models")
+    check.add_argument("--save", action="store_true", help="keep the result for the model card")
+    commands.add_parser("card", help="write the model cards").add_argument("--home", type=Path, default=HOME)
     options = parser.parse_args(arguments)
-    prompts = prompts_from(yaml.safe_load((DATA / "prompts.yaml").read_text(encoding="utf-8")))
+    listing = yaml.safe_load((DATA / "prompts.yaml").read_text(encoding="utf-8"))
+    prompts = prompts_from(listing)
     if options.command == "corpus":
         for workload in SPEAKERS:
             for index in range(options.count):
                 print(document(workload, prompts[workload], random.Random(f"{options.seed}/{workload}/{index}")).chat())
     if options.command == "train":
         run_training(options, prompts)
+    if options.command == "check":
+        run_check(options, prompts)
+    if options.command == "card":
+        from .card import write_cards
+
+        write_cards(options.home, prompts)
     return 0
 
 
@@ -64,6 +80,19 @@ def run_training(options: argparse.Namespace, prompts: dict) -> None:
             drafter=replace(recipe.drafter, steps=drafter),
         )
     Family(options.kind, recipe, prompts, options.work, device, os.cpu_count() or 1).run(options.centroids, options.rehearse)
+
+
+def run_check(options: argparse.Namespace, prompts: dict) -> None:
+    from .check import check
+    from .export import write_json
+
+    texts = {workload: (list(found.listed), sorted(found.held_out)) for workload, found in prompts.items()}
+    result = check(options.home, options.pair, options.k, texts, options.repeats, options.tokens, options.programs)
+    if options.save:
+        place = options.home / "checks" / f"{options.pair}.json"
+        place.parent.mkdir(exist_ok=True)
+        write_json(place, result)
+        print(f"kept in {place.name}")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,13 @@ from typing import Any
 
 from ..errors import ServerError
 
+# Pair → target, drafter. A base model has no chat template; the trap is shown by lending it one.
+PAIRS = {
+    "dense": ("dense", "dense-assistant"),
+    "dense-centroid": ("dense", "dense-assistant-centroid"),
+    "moe": ("moe", "moe-assistant"),
+    "dense-base": ("dense-base", "dense-assistant"),
+}
 PER_POSITION = re.compile(r'^vllm:spec_decode_num_accepted_tokens_per_pos_total\{.*position="(\d+)".*\} (\S+)$', re.M)
 DRAFTS = re.compile(r"^vllm:spec_decode_num_drafts_total\{.*\} (\S+)$", re.M)
 READY_SECONDS = 300
@@ -125,25 +132,51 @@ def look(address: str, prompts: Mapping[str, tuple[list[str], list[str]]], repea
     return found
 
 
-def programs(address: str, texts: list[str], seeds: int) -> dict[str, int]:
-    """Programs answered with a natural stop: how many are complete, parse, run and pass the sandbox's check."""
-    import ast
+def programs(address: str, texts: list[str], seeds: int) -> dict[str, Any]:
+    """Programs answered with a natural stop: how many parse, run and pass the sandbox's check, and why others fail."""
+    from .. import sandbox
 
-    from ..sandbox import program as extraction
+    answers = [ask(address, texts[seed % len(texts)], 100 + seed, 700, fixed=False)["text"] for seed in range(seeds)]
+    outcomes = sandbox.run_many([sandbox.extract(answer) for answer in answers])
+    return {
+        "asked": seeds,
+        "parsed": sum(outcome.parsed for outcome in outcomes),
+        "ran": sum(outcome.ran for outcome in outcomes),
+        "passed": sum(outcome.passed for outcome in outcomes),
+        "reasons": sorted({outcome.reason for outcome in outcomes if outcome.reason}),
+    }
 
-    counts = {"asked": 0, "complete": 0, "parsed": 0}
-    for seed in range(seeds):
-        counts["asked"] += 1
-        found = extraction.extract(ask(address, texts[seed % len(texts)], 100 + seed, 700, fixed=False)["text"])
-        if found is None or not found.complete:
-            continue
-        counts["complete"] += 1
-        try:
-            ast.parse(found.code)
-        except SyntaxError:
-            continue
-        counts["parsed"] += 1
-    return counts
+
+def check(
+    home: Path, pair: str, ks: list[int], prompts: Mapping[str, tuple[list[str], list[str]]], repeats: int, tokens: int, seeds: int
+) -> dict[str, Any]:
+    """All arms of a pair, one server after the other; prints as it goes."""
+    target, drafter = PAIRS[pair]
+    template = home / target / "chat_template.jinja"
+    extra = () if template.exists() else ("--chat-template", str(home / "dense" / "chat_template.jinja"))
+    result: dict[str, Any] = {"pair": pair, "tokens": tokens, "repeats": repeats, "arms": {}, "programs": {}}
+    baseline = None
+    for k in ks:
+        with served(home / target, home / drafter, k, extra) as address:
+            rows = look(address, prompts, repeats, tokens)
+            if k == 0:
+                baseline = {(row["workload"], row["prompts"]): row["tok_s"] for row in rows}
+            print(f"{pair}, K = {k}\n{table(rows, baseline)}", flush=True)
+            result["arms"][str(k)] = [{key: rounded(value) for key, value in row.items() if key != "texts"} for row in rows]
+            if k == 4 or "samples" not in result:
+                result["samples"] = {
+                    row["workload"]: row["texts"][:: max(1, repeats)][:5] for row in rows if row["prompts"] == "listed"
+                }
+            if seeds:
+                result["programs"][str(k)] = programs(address, prompts["py_code"][0], seeds)
+                print(f"programs: {result['programs'][str(k)]}", flush=True)
+    return result
+
+
+def rounded(value: Any) -> Any:
+    if isinstance(value, list):
+        return [rounded(item) for item in value]
+    return round(value, 3) if isinstance(value, float) else value
 
 
 def table(rows: list[dict[str, Any]], baseline: Mapping[tuple[str, str], float] | None = None) -> str:
