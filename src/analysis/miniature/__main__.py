@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 from dataclasses import replace
@@ -39,7 +40,11 @@ def main(arguments: list[str] | None = None) -> int:
     check.add_argument("--tokens", type=int, default=192, help="tokens a request")
     check.add_argument("--programs", type=int, default=0, help="programs to run in the sandbox, an arm")
     check.add_argument("--home", type=Path, default=HOME, help="folder of the models")
-    check.add_argument("--save", action="store_true", help="keep the result for the model card")
+    check.add_argument(
+        "--save",
+        action="store_true",
+        help="keep the result for the model card; arms that are kept already and not looked at again stay",
+    )
     commands.add_parser("card", help="write the model cards").add_argument("--home", type=Path, default=HOME)
     options = parser.parse_args(arguments)
     listing = yaml.safe_load((DATA / "prompts.yaml").read_text(encoding="utf-8"))
@@ -63,12 +68,12 @@ def run_training(options: argparse.Namespace, prompts: dict) -> None:
     """Training needs torch and transformers; the other commands start without them."""
     import torch
 
-    from .family import TINY, Family, Recipe
+    from .family import RECIPES, TINY, Family
 
     device = options.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    recipe = TINY if options.tiny else Recipe()
+    recipe = TINY if options.tiny else RECIPES[options.kind]
     if options.documents:
         recipe = replace(recipe, documents=options.documents)
     if options.steps:
@@ -79,7 +84,9 @@ def run_training(options: argparse.Namespace, prompts: dict) -> None:
             chat=replace(recipe.chat, steps=chat),
             drafter=replace(recipe.drafter, steps=drafter),
         )
-    Family(options.kind, recipe, prompts, options.work, device, os.cpu_count() or 1).run(options.centroids, options.rehearse)
+    Family(options.kind, recipe, prompts, options.work, device, os.cpu_count() or 1).run(
+        options.centroids, options.rehearse
+    )
 
 
 def run_check(options: argparse.Namespace, prompts: dict) -> None:
@@ -91,6 +98,10 @@ def run_check(options: argparse.Namespace, prompts: dict) -> None:
     if options.save:
         place = options.home / "checks" / f"{options.pair}.json"
         place.parent.mkdir(exist_ok=True)
+        if place.exists():
+            before = json.loads(place.read_text(encoding="utf-8"))
+            for part in ("arms", "programs"):
+                result[part] = dict(sorted({**before[part], **result[part]}.items()))
         write_json(place, result)
         print(f"kept in {place.name}")
 

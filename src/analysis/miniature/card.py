@@ -21,7 +21,10 @@ FOLDERS = {
         "drafter does on a base model. Do not use it for anything else.",
         "dense",
     ),
-    "moe": ("Mixture-of-experts target: 16 experts, two active, beside a dense MLP; depth and width of `dense`.", "moe"),
+    "moe": (
+        "Mixture-of-experts target: 16 experts, two active, beside a dense MLP; depth and width of `dense`.",
+        "moe",
+    ),
     "moe-assistant": ("MTP drafter of the MoE target.", "moe"),
 }
 CHECKED = {"dense": "dense", "moe": "moe", "dense-base": "dense-base", "dense-assistant-centroid": "dense-centroid"}

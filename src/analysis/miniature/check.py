@@ -106,7 +106,9 @@ def counters(address: str) -> tuple[float, dict[int, float]]:
     return drafts, {int(position): float(value) for position, value in PER_POSITION.findall(page)}
 
 
-def look(address: str, prompts: Mapping[str, tuple[list[str], list[str]]], repeats: int, tokens: int) -> list[dict[str, Any]]:
+def look(
+    address: str, prompts: Mapping[str, tuple[list[str], list[str]]], repeats: int, tokens: int
+) -> list[dict[str, Any]]:
     """One row a workload and kind of prompt: tokens a second, AL, p_i, c_i. `prompts`: (listed, held out) a workload."""
     found = []
     for workload, kinds in prompts.items():
@@ -148,7 +150,13 @@ def programs(address: str, texts: list[str], seeds: int) -> dict[str, Any]:
 
 
 def check(
-    home: Path, pair: str, ks: list[int], prompts: Mapping[str, tuple[list[str], list[str]]], repeats: int, tokens: int, seeds: int
+    home: Path,
+    pair: str,
+    ks: list[int],
+    prompts: Mapping[str, tuple[list[str], list[str]]],
+    repeats: int,
+    tokens: int,
+    seeds: int,
 ) -> dict[str, Any]:
     """All arms of a pair, one server after the other; prints as it goes."""
     target, drafter = PAIRS[pair]
@@ -162,15 +170,22 @@ def check(
             if k == 0:
                 baseline = {(row["workload"], row["prompts"]): row["tok_s"] for row in rows}
             print(f"{pair}, K = {k}\n{table(rows, baseline)}", flush=True)
-            result["arms"][str(k)] = [{key: rounded(value) for key, value in row.items() if key != "texts"} for row in rows]
+            result["arms"][str(k)] = [
+                {key: rounded(value) for key, value in row.items() if key != "texts"} for row in rows
+            ]
             if k == 4 or "samples" not in result:
                 result["samples"] = {
-                    row["workload"]: row["texts"][:: max(1, repeats)][:5] for row in rows if row["prompts"] == "listed"
+                    row["workload"]: spread(row["texts"], repeats)[:5] for row in rows if row["prompts"] == "listed"
                 }
             if seeds:
                 result["programs"][str(k)] = programs(address, prompts["py_code"][0], seeds)
                 print(f"programs: {result['programs'][str(k)]}", flush=True)
     return result
+
+
+def spread(texts: list[str], repeats: int) -> list[str]:
+    """The texts with the first of every prompt in front."""
+    return [text for repeat in range(repeats) for text in texts[repeat::repeats]]
 
 
 def rounded(value: Any) -> Any:

@@ -228,7 +228,9 @@ def answer(question: str, rng: random.Random) -> str:
         parts.append(f"**{number}. {grammar.pick(titles, rng)}**\n{body}" if headed else body)
     count = 3 if "three" in question else rng.choice((2, 3))
     chosen = rng.sample(INSIGHTS, count)
-    lead = grammar.pick(("Insights for traders:", "Actionable insights:", "What to do:", "For fixed income traders:"), rng)
+    lead = grammar.pick(
+        ("Insights for traders:", "Actionable insights:", "What to do:", "For fixed income traders:"), rng
+    )
     parts.append("\n".join([lead, *(f"- {sentence_case(grammar.say(item, rng))}" for item in chosen)]))
     parts.append(say(CLOSING, framed=False))
     return "\n\n".join(parts)

@@ -22,7 +22,7 @@ from .training import Schedule, adam, batch_stream, clip, drafter_loss, span, ta
 
 @dataclass(frozen=True)
 class Recipe:
-    """Sizes of one training; the defaults made the committed weights."""
+    """Sizes of one training; the defaults made the committed dense weights."""
 
     seed: int = 20260711
     documents: int = 24_000
@@ -35,6 +35,16 @@ class Recipe:
     sampled: int = 288
 
 
+PLAIN_SHARE = 3 / 19  # of the documents, also read as plain text: the base stage is 300 of 1900 steps
+RECIPES = {
+    "dense": Recipe(),
+    # The same corpus; no base stage of its own, and fewer steps.
+    "moe": Recipe(
+        base=Schedule(steps=0, batch=64, decay_from=1.0),
+        chat=Schedule(steps=800, batch=64, decay_from=0.3),
+        drafter=Schedule(steps=350, batch=48),
+    ),
+}
 TINY = Recipe(
     documents=40,
     length=640,
@@ -66,8 +76,7 @@ class Family:
         if not all(place.exists() for place in places):
             found = rows.write_corpus(recipe.documents, recipe.seed, self.prompts, self.workers)
             tokenizer = rows.learn_tokenizer(found)
-            share = recipe.base.steps / max(1, recipe.base.steps + recipe.chat.steps)
-            plain = found[: max(2, int(len(found) * share))]
+            plain = found[: int(len(found) * PLAIN_SHARE)]
             rows.save(rows.to_rows(tokenizer, plain, chat=False, length=recipe.length), places[1])
             rows.save(rows.to_rows(tokenizer, found, chat=True, length=recipe.length), places[2])
             tokenizer.save(str(places[0]))
@@ -82,7 +91,9 @@ class Family:
         for stage, plan, data, offset in (("base", recipe.base, self.plain, 0), ("chat", recipe.chat, self.chat, 1)):
             loss = target_loss(target, plan.balance if self.kind == "moe" else 0.0)
             state = self.work / f"{self.kind}-{stage}.pt"
-            self.curves[stage] = train(target, loss, data, plan, recipe.seed + offset, self.device, state, f"{self.kind} {stage}")
+            self.curves[stage] = train(
+                target, loss, data, plan, recipe.seed + offset, self.device, state, f"{self.kind} {stage}"
+            )
             if stage == "base" and plan.steps:
                 write(self.work / f"{self.kind}-base", shape, target, self.tokenizer, chat=False)
         write(self.work / self.kind, shape, target, self.tokenizer, chat=True)
@@ -118,7 +129,9 @@ class Family:
     def centroid_head(self, target: Target, drafter: Drafter) -> None:
         """Clusters of the drafter's embedding, then a short training of the centroids alone."""
         recipe = self.recipe
-        means, ordering = cluster(drafter.model.embed_tokens.weight.detach(), shapes.CENTROIDS, rounds=8, seed=recipe.seed)
+        means, ordering = cluster(
+            drafter.model.embed_tokens.weight.detach(), shapes.CENTROIDS, rounds=8, seed=recipe.seed
+        )
         head = CentroidHead(means, ordering).to(self.device)
         optimiser = adam(head, Schedule(steps=1, batch=1, peak=3e-3), self.device)
         batches = batch_stream(self.chat, min(16, recipe.chat.batch), recipe.seed + 4, 0, self.device)
@@ -154,7 +167,17 @@ class Family:
                 seen = rehearsal.acceptance(*rehearsal.walk(ids, guesses[:4], len(prompt), stops))
                 eight = rehearsal.acceptance(*rehearsal.walk(ids, guesses, len(prompt), stops))
                 found[f"{workload} {label}"] = {"k4": seen, "k8": eight}
-                print(workload, label, "AL4", round(seen["al"], 2), seen["p"], seen["c"], "AL8", round(eight["al"], 2), flush=True)
+                print(
+                    workload,
+                    label,
+                    "AL4",
+                    round(seen["al"], 2),
+                    seen["p"],
+                    seen["c"],
+                    "AL8",
+                    round(eight["al"], 2),
+                    flush=True,
+                )
                 print(self.tokenizer.decode(ids[0, len(prompt) : stops[0]].tolist())[:700], flush=True)
         return found
 

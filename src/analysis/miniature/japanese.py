@@ -150,7 +150,9 @@ def answer(question: str, rng: random.Random) -> str:
     grammar = Grammar(RULES, SKEW)
 
     def say(options: tuple[str, ...], count: int = 1, framed: bool = True) -> str:
-        return "".join(grammar.say("@start" + option if framed else option, rng) for option in rng.sample(options, count))
+        return "".join(
+            grammar.say("@start" + option if framed else option, rng) for option in rng.sample(options, count)
+        )
 
     parts = ["".join(say(slot, framed=slot is INTRO[0]) for slot in INTRO)]
     headed = rng.random() < 0.75

@@ -32,7 +32,10 @@ class Attention(nn.Module):
     def __init__(self, shape: dict[str, Any], full: bool, shared: bool):
         super().__init__()
         width, self.dim = shape["hidden_size"], shape["global_head_dim" if full else "head_dim"]
-        heads, groups = shape["num_attention_heads"], shape["num_global_key_value_heads" if full else "num_key_value_heads"]
+        heads, groups = (
+            shape["num_attention_heads"],
+            shape["num_global_key_value_heads" if full else "num_key_value_heads"],
+        )
         start = self.dim**-0.25
         self.q_proj, self.q_norm = linear(width, heads * self.dim), Norm(self.dim, start)
         self.o_proj = linear(heads * self.dim, width)

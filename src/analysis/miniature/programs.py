@@ -213,7 +213,7 @@ class _Writer:
             name = self.pick(("exc", "error", "err"))
             message = self.message("fetch")
             if self.rng.random() < 0.4:
-                message = message[:-1] + f": {{{name}}}\""
+                message = message[:-1] + f': {{{name}}}"'
             statement = (
                 f"try:\n    {statement}\nexcept Exception as {name}:\n    raise RuntimeError({message}) from {name}"
             )
@@ -242,7 +242,9 @@ class _Writer:
             lines.append(self.comment("build") + f'{out} = {data}[["Close"]].dropna().reset_index()')
             lines.append(f'{out}.columns = ["date", "close"]')
         else:
-            lines.append(self.comment("clean") + f'{out} = {data}[["Close"]].rename(columns={{"Close": "close"}}).dropna()')
+            lines.append(
+                self.comment("clean") + f'{out} = {data}[["Close"]].rename(columns={{"Close": "close"}}).dropna()'
+            )
             lines.append(f'{out} = {out}.rename_axis("date").reset_index()')
         if rng.random() < 0.12:
             lines.append(f"if len({out}) < 2:\n    raise {self.error}({self.message('short')})")
@@ -276,7 +278,9 @@ class _Writer:
 
     def bars(self, frame: str, target: str) -> list[str]:
         rng = self.rng
-        up, down = self.pick((("green", "red"), ("seagreen", "crimson"), ("steelblue", "tomato"), ("tab:green", "tab:red")))
+        up, down = self.pick(
+            (("green", "red"), ("seagreen", "crimson"), ("steelblue", "tomato"), ("tab:green", "tab:red"))
+        )
         width, height = self.pick(("12", "10", "11", "14")), self.pick(("5", "4", "6"))
         lines = []
         colors = self.pick(("colors", "bar_colors"))
@@ -317,8 +321,11 @@ class _Writer:
         if rng.random() < 0.1:
             show.append(f"print({name}.tail())")
         if rng.random() < 0.2:
-            show.append(f'print(f"{self.say("{Average|Mean} {return|monthly return}")}: {{{name}["monthly_return"].mean():.2%}}")'
-                        .replace('"monthly_return"', "'monthly_return'"))
+            show.append(
+                f'print(f"{self.say("{Average|Mean} {return|monthly return}")}: {{{name}["monthly_return"].mean():.2%}}")'.replace(
+                    '"monthly_return"', "'monthly_return'"
+                )
+            )
         if rng.random() < 0.3:
             rng.shuffle(show)
         lines += show
@@ -340,7 +347,10 @@ class _Writer:
         return sentence_case(self.grammar.say(template, self.rng))
 
     def chart(self) -> str:
-        return self.pick(("nikkei_monthly_returns", "monthly_returns", "n225_returns", "returns", "nikkei_returns")) + ".png"
+        return (
+            self.pick(("nikkei_monthly_returns", "monthly_returns", "n225_returns", "returns", "nikkei_returns"))
+            + ".png"
+        )
 
     def comment(self, kind: str) -> str:
         """A comment line, or nothing."""

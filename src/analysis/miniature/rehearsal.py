@@ -22,7 +22,10 @@ def sample(target: Target, prompt: Tensor, copies: int, length: int, temperature
     ids = torch.zeros(copies, total, dtype=torch.long, device=device)
     ids[:, : len(prompt)] = prompt
     caches = [
-        [torch.zeros(copies, a.k_proj.out_features // a.dim, total, a.dim, device=device, dtype=torch.bfloat16) for _ in "kv"]
+        [
+            torch.zeros(copies, a.k_proj.out_features // a.dim, total, a.dim, device=device, dtype=torch.bfloat16)
+            for _ in "kv"
+        ]
         for a in (layer.self_attn for layer in target.model.layers)
     ]
     at = 0

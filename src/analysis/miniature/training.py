@@ -68,7 +68,11 @@ def train(
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         if step % 25 == 0 or step == plan.steps - 1:
-            point = {"step": step, "loss": float(value.detach()), **{key: float(number) for key, number in seen.items()}}
+            point = {
+                "step": step,
+                "loss": float(value.detach()),
+                **{key: float(number) for key, number in seen.items()},
+            }
             curve.append({key: round(number, 4) for key, number in point.items()})
             bar.set_postfix({key: f"{number:.3f}" for key, number in point.items() if key != "step"})
         if (step + 1) % 500 == 0 and step + 1 < plan.steps:
