@@ -26,7 +26,7 @@ class Line:
     def __init__(self, *, to_file: bool = True) -> None:
         shell = get_ipython()
         self._kernel = shell is not None and hasattr(shell, "kernel")
-        self._handle = display(_Text("…"), display_id=True) if self._kernel else None
+        self._handle = None
         self._file = os.environ.get(VARIABLE) if to_file else None
         self._drawn = 0.0
         self._printed, self._last = 0.0, ""
@@ -39,6 +39,8 @@ class Line:
         self._drawn = now
         if self._handle is not None:
             self._handle.update(_Text(text))
+        elif self._kernel:
+            self._handle = display(_Text(text), display_id=True)
         elif sys.stderr.isatty():
             sys.stderr.write(f"\r\x1b[K{text}" + "\n" * final)
             sys.stderr.flush()
