@@ -1,6 +1,7 @@
 """The notebooks from the committed reference run: they execute, they say something, and the report is made of them."""
 
 import nbformat
+import papermill
 import pytest
 
 from analysis import chapter, places, report
@@ -58,3 +59,14 @@ def test_rendering_twice_gives_the_same_bytes(replayed, tmp_path):
 def test_an_executed_notebook_has_no_path_of_this_machine(replayed):
     found = {name: report.leaks(path.read_text(encoding="utf-8")) for name, path in replayed.items()}
     assert not {name: leaks for name, leaks in found.items() if leaks}
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_papermill_sees_every_parameter_of_a_chapter(name):
+    """Papermill passes over a line with a second equals sign, in its comment too."""
+    path = places.NOTEBOOKS / f"{name}.ipynb"
+    cells = nbformat.read(path, as_version=4).cells
+    source = next(c.source for c in cells if "parameters" in c.metadata.get("tags", []))
+    assert set(papermill.inspect_notebook(str(path))) == {
+        line.split("=")[0].split(":")[0].strip() for line in source.splitlines()
+    }
