@@ -269,7 +269,9 @@ def every_program(programs: pd.DataFrame) -> Table:
         "reason",
     ]
     return Table(
-        programs[columns], "Every generated program and what became of it", {"seed": "d", "generate_s": ".2f", "execute_s": ".2f"}
+        programs[columns],
+        "Every generated program and what became of it",
+        {"seed": "d", "generate_s": ".2f", "execute_s": ".2f"},
     )
 
 
