@@ -7,7 +7,8 @@ Speedup at one stream S(K) = AL(K) / rho(K): AL tokens a step, a step costing rh
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -153,6 +154,22 @@ class Assumptions:
     kwh_price: float = 0.30
     utilisation: float = 0.5
     api_prices: tuple[float, ...] = (0.5, 2.0, 10.0)
+
+    @classmethod
+    def of(cls, costs: Mapping[str, Any]) -> Assumptions:
+        """Assumptions with some of them replaced. Raises ParamsError for a name that is none, or a wrong value."""
+        if unknown := sorted(set(costs) - {f.name for f in fields(cls)}):
+            raise ParamsError(
+                f"'costs.{unknown[0]}' is not an assumption.",
+                why=f"There are {', '.join(f.name for f in fields(cls))}.",
+                mend="Correct the parameter costs.",
+            )
+        try:
+            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in costs.items()})
+        except TypeError as error:
+            raise ParamsError(
+                "A value of the parameter costs has a wrong type.", why=str(error), mend="Give numbers."
+            ) from None
 
     def __post_init__(self) -> None:
         known = machines()

@@ -180,6 +180,7 @@ class Study(Frozen):
     warmup: Annotated[int, Field(ge=0)] = 1
     request_minutes: PositiveFloat = Field(15, description="time limit of one request")
     expect: Expect = Expect()
+    costs: dict[str, Any] = Field({}, description="assumptions of chapter 09: fields of costmodel.Assumptions")
     measure: Literal["missing", "never"] = "missing"
     records: Literal["runs", "reference"] = "runs"
 
@@ -220,7 +221,7 @@ class Study(Frozen):
     @property
     def hash(self) -> str:
         """Hash of the resolved parameters, less those that say only how to read or estimate."""
-        kept = self.model_dump(mode="json", exclude={"measure", "records", "expect", "title"})
+        kept = self.model_dump(mode="json", exclude={"measure", "records", "expect", "title", "costs"})
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
 
 

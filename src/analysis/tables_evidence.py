@@ -112,6 +112,20 @@ def failures(evidence: Evidence) -> Table:
     return Table(evidence.failures[columns], "Published failures and their mends")
 
 
+def assumptions(assumptions: Assumptions) -> Table:
+    """What the cost of a token rests on."""
+    rows = {
+        "machine": assumptions.machine,
+        "price of the machine": f"{assumptions.price:g}",
+        "years until written off": f"{assumptions.years:g}",
+        "watts while busy": f"{assumptions.watts:g}",
+        "price of a kWh": f"{assumptions.kwh_price:g}",
+        "share of the time busy": f"{assumptions.utilisation:.0%}",
+        "API prices per million tokens": ", ".join(f"{p:g}" for p in assumptions.api_prices),
+    }
+    return Table(pd.DataFrame(rows.items(), columns=["assumption", "value"]), "Assumptions, money in one currency")
+
+
 def break_even(checked: pd.DataFrame, given: Assumptions) -> Table:
     """Tokens a day above which owning is cheaper, against what the machine can serve, by model and arm."""
     frame = checked[

@@ -160,3 +160,12 @@ def test_an_impossible_assumption_is_named(wrong, named):
 def test_workloads_differ_only_by_acceptance(costs):
     at = costs[costs.k == 4].set_index("workload")
     assert at.al.sort_values(ascending=False).index.tolist() == sorted(WORKLOADS, key=WORKLOADS.get, reverse=True)
+
+
+def test_costs_of_a_study_replace_assumptions_by_name_and_refuse_other_names():
+    assert costmodel.Assumptions.of({"price": 4000, "api_prices": [1, 3]}).price == 4000
+    assert costmodel.Assumptions.of({}) == costmodel.Assumptions()
+    with pytest.raises(ParamsError, match="'costs.prise' is not an assumption"):
+        costmodel.Assumptions.of({"prise": 1})
+    with pytest.raises(ParamsError, match="price"):
+        costmodel.Assumptions.of({"price": -1})
