@@ -2,6 +2,7 @@
 
 import importlib.util
 
+import pandas as pd
 import pytest
 
 from analysis import acceptance, campaign, params, places, plan, speedup, store
@@ -46,7 +47,7 @@ def test_the_engine_says_that_it_speculates_by_mtp_and_shares_the_embedding(meas
     assert [layer.split()[1] for layer in launches.loc["mtp-k2"].draft_layers] == ["sliding_attention"] * 3 + [
         "full_attention"
     ]
-    assert launches.loc["baseline"].method is None
+    assert pd.isna(launches.loc["baseline"].method)
 
 
 def test_the_ledger_balances_to_the_token(measured):
