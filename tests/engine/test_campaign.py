@@ -134,8 +134,10 @@ def test_two_studies_at_once_are_refused(study):
 def _run_in_background(study_folder, fault="hangs-mid-cell", environment=None):
     """A study in a process of its own, as a kernel would run it; returns when a cell is under way."""
     code = f"""
+        import signal
         from pathlib import Path
         from analysis import campaign, params, plan, store
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore Ctrl-C
         made = plan.make(params.load_study("miniature", k_values=[2], k=2, repeats=1, concurrency=[1], prompts="published", timing_tokens=9,
             code_programs=0, greedy_tokens=0, warmup=1, server={{"env": {{"FAULT": "{fault}"}}, "start_minutes": 0.5}}))
         campaign.ensure(made, made.cells, store.Store(made.study.study, root=Path({str(study_folder)!r})))
