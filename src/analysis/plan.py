@@ -254,7 +254,7 @@ def _cells(study: Study, arm: Arm, launch: int) -> Iterable[Cell]:
             yield Cell(arm, launch, "code", name, 1, 1, natural, programs)
         if first and study.greedy_tokens:
             greedy = Sampling(0.0, 1.0, study.greedy_tokens, ignore_eos=False)
-            for repeat in (1, 2):  # the second is the null control: the same arm again
+            for repeat in (1, 2) if arm.k == 0 else (1,):  # the second is the null control: the baseline again
                 yield Cell(arm, launch, "greedy", name, 1, repeat, greedy, _in_turn(study, prompts, 0))
 
 
