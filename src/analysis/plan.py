@@ -181,7 +181,8 @@ class Plan:
 
 
 def make(study: Study) -> Plan:
-    """Expand a study into its plan. Raises ParamsError for an unknown workload, and for two arms that are the same."""
+    """Expand a study into its plan. Raises ParamsError for an unknown workload, two arms that are the same, and
+    synthetic acceptance rates that do not reach an arm's K."""
     arms = tuple(_arms(study))
     _all_differ(arms)
     cells = tuple(
@@ -207,8 +208,23 @@ def _arms(study: Study) -> Iterable[Arm]:
                 target=variant.target or study.target,
                 drafter=variant.drafter or study.drafter,
                 server=study.server_of(variant),
-                speculative={**study.speculative, **variant.speculative},
+                speculative=_speculative({**study.speculative, **variant.speculative}, k, variant.name),
             )
+
+
+def _speculative(settings: dict[str, Any], k: int, variant: str) -> dict[str, Any]:
+    """An arm's settings: of a longer list of `synthetic_acceptance_rates` the first K, which are all that vLLM takes."""
+    rates = settings.get("synthetic_acceptance_rates")
+    if not k or not isinstance(rates, list):
+        return settings
+    if len(rates) < k:
+        raise ParamsError(
+            f"The arm {arm_name(k, '' if variant == 'main' else variant)} drafts {k} tokens and has {len(rates)} "
+            "synthetic_acceptance_rates.",
+            why="The engine wants one rate for every position: the chance that all drafts up to it are accepted.",
+            mend=f"Give at least {k} in speculative.synthetic_acceptance_rates, or remove K = {k} from k_values and k.",
+        )
+    return {**settings, "synthetic_acceptance_rates": rates[:k]}
 
 
 def _all_differ(arms: tuple[Arm, ...]) -> None:

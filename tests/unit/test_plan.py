@@ -48,6 +48,20 @@ def test_a_variant_adds_its_own_arms_with_its_changes(made):
     assert arms[-1].speculative == {"a": 1, "b": 2} and arms[1].speculative == {"b": 2}
 
 
+def test_an_arm_gets_the_first_k_of_the_synthetic_acceptance_rates(made):
+    settings = {"rejection_sample_method": "synthetic", "synthetic_acceptance_rates": [0.75, 0.5, 0.25]}
+    arms = {a.k: a.speculative for a in made(k_values=[2, 3], k=2, speculative=settings).arms}
+    assert arms[2] == {**settings, "synthetic_acceptance_rates": [0.75, 0.5]}
+    assert arms[3] == settings
+
+
+def test_synthetic_acceptance_rates_that_do_not_reach_k_name_the_arm_and_the_mend(made):
+    variant = {"name": "long", "k_values": [4], "speculative": {"synthetic_acceptance_rates": [0.75, 0.5, 0.25]}}
+    with pytest.raises(ParamsError, match="arm mtp-k4@long drafts 4 tokens and has 3") as error:
+        made(k_values=[2], k=2, variants=[variant])
+    assert "at least 4" in error.value.mend
+
+
 def test_each_arm_is_launched_once_a_replicate(made):
     launches = made(k_values=[1, 2, 4], k=2, launches=3).launches()
     assert len(launches) == len({(a.id, n) for a, n in launches}) == 12
