@@ -19,7 +19,8 @@ SOURCE = ROOT / "src" / "analysis"
 
 # The direction the data flows: a module imports from those before it. A new module gets its place here.
 ORDER = [
-    *("errors", "places", "provenance", "progress", "vllm_mend", "params", "prompts", "shapes", "plan", "sandbox"),
+    *("errors", "places", "provenance", "progress", "vllm_mend", "vllm_dummy", "params", "prompts", "shapes", "plan"),
+    "sandbox",
     *("servers", "client", "counters", "prefetch", "schema", "store", "campaign"),
     *("stats", "acceptance", "speedup", "losslessness", "costmodel"),
     *("intervals", "evidence", "statements", "consistency", "physics", "claims", "verdicts"),
@@ -36,6 +37,7 @@ ORDER = [
         "chapter",
         "export",
         "miniature",
+        "dummy",
         "bench",
     ),
     "__main__",
@@ -60,6 +62,7 @@ MAY_TOUCH = {
     "study": {"files", "clock"},
     "chapter": {"files", "processes", "clock"},
     "miniature": {"files", "processes", "network", "clock"},
+    "dummy": {"files"},
     "export": {"files"},
     "bench": {"files", "processes", "network", "clock"},
     "__main__": {"files", "processes", "clock"},

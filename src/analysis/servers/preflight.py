@@ -261,6 +261,8 @@ def _checkpoint(arm: Arm, role: str, model: Model, files: checkpoints.Files) -> 
     name = f"{role} {model.model}"
     if files.complete:
         print_ = f", fingerprint {model.fingerprint}" if model.local and not arm.server.mounts else ""
+        if checkpoints.made_up(arm):
+            return Check(name, "ok", f"configuration and tokenizer; the engine makes up the weights{print_}")
         return Check(
             name,
             "ok",
@@ -277,6 +279,7 @@ def _checkpoint(arm: Arm, role: str, model: Model, files: checkpoints.Files) -> 
         if where is None or (not model.hub and not str(model.model).startswith(("data/", "/models"))):
             return Check(name, "fail", "there is no such folder", f"Correct {role}.model in the study file.")
         mend = "Run: python -m analysis prefetch STUDY." if model.hub else f"Put the checkpoint into {model.model}."
+        mend = "Run: python -m analysis.dummy." if checkpoints.made_up(arm) else mend
         return Check(name, "fail", "the folder has no config.json", mend)
     if arm.server.backend == "external":
         return Check(name, "ok", "with whoever runs the server")
@@ -330,6 +333,8 @@ def _disk_for_checkpoints(
     shape = shapes.shape_of(plan.study.model_shape or "")
     if shape is None or arm.server.backend == "external" or (target.complete and drafter.complete):
         return
+    if checkpoints.made_up(arm):
+        return
     fmt = _format(arm, target)
     needed = 0.0 if target.complete else (shapes.weight_memory(shape, fmt) + 2 * shape.vision_and_audio) / 2**30
     needed += 0.0 if drafter.complete else shapes.drafter_memory(shape) / 2**30
@@ -343,7 +348,8 @@ def _disk_for_checkpoints(
 
 
 def _format(arm: Arm, target: checkpoints.Files) -> shapes.Format:
-    name = checkpoints.format_of(arm.target.hub or arm.target.model, target.config)
+    asked = dict(zip(arm.server.args, arm.server.args[1:], strict=False)).get("--quantization", "")
+    name = checkpoints.format_of(f"{arm.target.hub or arm.target.model} {asked}", target.config)
     return shapes.models()[1][name]
 
 
@@ -412,7 +418,7 @@ def _memory(plan: Plan, arm: Arm, target: checkpoints.Files, here: machine.Machi
     element = 1 if (s.kv_cache_dtype or "").startswith("fp8") else 2
     parts = shapes.footprint(shape, _format(arm, target), context, 1, element)
     gib = {part: size / 2**30 for part, size in parts.items()}
-    if target.complete:
+    if target.complete and not checkpoints.made_up(arm):
         gib["weights"], gib["encoders"] = target.gib, 0.0
     fixed = gib["weights"] + gib["encoders"] + gib["drafter"] + OVERHEAD_GIB
     shown = (
