@@ -7,6 +7,7 @@ import contextlib
 import shlex
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from analysis.errors import MissingCells, StudyError
@@ -64,6 +65,8 @@ def _parser() -> argparse.ArgumentParser:
         "download the checkpoints and the patched file that a study needs; sizes first, resumable",
     )
     add("preflight", _preflight, "every check with its verdict and mend; exit 1 if one fails")
+    command = add("measure", _measure, "measure what is missing, start no notebook: for a bare GPU machine")
+    command.add_argument("--arm", help="only this arm")
     command = add("chapter", _chapter, "run one notebook by papermill with a study's parameters")
     command.add_argument("notebook", type=Path)
     command.add_argument("out", type=Path)
@@ -142,15 +145,32 @@ def _plan(arguments) -> int:
     print(
         f"\n{len(made.launches())} launches, {len(made.cells)} cells, about {made.minutes():.0f} minutes. Nothing was started.\n"
     )
-    arms = [a for a in made.arms if arguments.arm in (None, a.name)]
+    for arm in _arms(made, arguments.arm):
+        print(f"# {arm.name}\n{render.launch(arm, arguments.form or arm.server.backend)}\n")
+    return 0
+
+
+def _arms(made, name: str | None):
+    arms = tuple(a for a in made.arms if name in (None, a.name))
     if not arms:
         raise StudyError(
-            f"There is no arm '{arguments.arm}'.",
+            f"There is no arm '{name}'.",
             why=f"The study has {', '.join(a.name for a in made.arms)}.",
             mend="Name one of these.",
         )
-    for arm in arms:
-        print(f"# {arm.name}\n{render.launch(arm, arguments.form or arm.server.backend)}\n")
+    return arms
+
+
+def _measure(arguments) -> int:
+    from analysis.params import load_study
+    from analysis.study import Session
+
+    session = Session(load_study(arguments.study))
+    arms = _arms(session.plan, arguments.arm)
+    cells = tuple(c for c in session.plan.cells if c.arm in arms)
+    session.plan = replace(session.plan, arms=arms, cells=cells)
+    session.ensure("everything")
+    print(f"Records: {_shown(session.store.folder)}")
     return 0
 
 

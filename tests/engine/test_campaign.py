@@ -11,6 +11,7 @@ import time
 
 import psutil
 import pytest
+import yaml
 
 from analysis import acceptance, campaign, plan, speedup
 from analysis.errors import ClientError, CountersError, MissingCells, PreflightError, ServerError, StoreError
@@ -34,6 +35,34 @@ def test_one_launch_an_arm_measures_all_its_cells_whichever_chapter_asked_first(
         == f"All {len(plan.cells)} cells are on record; nothing was launched."
     )
     assert launches(store) == ["baseline.1.1", "mtp-k2.1.1"]
+
+
+def test_the_command_measure_fills_one_arm_then_the_rest_and_needs_nothing_that_runs_notebooks(study, tmp_path):
+    made, _ = study(server={"allow": ["architecture"]})  # the stand-in has no model
+    file = tmp_path / "bare.yaml"
+    file.write_text(yaml.safe_dump({**made.study.model_dump(mode="json", exclude_defaults=True), "study": "bare"}))
+    code = f"""
+        import sys
+        from pathlib import Path
+        from analysis import store
+        store.RECORDS["runs"] = Path({str(tmp_path)!r})
+        from analysis.__main__ import main
+        code = main(["measure", {str(file)!r}, *sys.argv[1:]])
+        heavy = {{"papermill", "nbconvert", "nbformat", "snakemake", "plotly"}} & set(sys.modules)
+        sys.exit(f"imported {{heavy}}" if heavy else code)
+    """
+
+    def measure(*words):
+        command = [sys.executable, "-c", textwrap.dedent(code), *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+    store = Store("bare", root=tmp_path)
+    assert measure("--arm", "mtp-k2").returncode == 0
+    assert launches(store) == ["mtp-k2.1.1"]
+    assert "bare" in measure().stdout
+    assert launches(store) == ["baseline.1.1", "mtp-k2.1.1"]
+    assert store.complete() == {c.id for c in made.cells}
+    assert "There is no arm 'k9'" in measure("--arm", "k9").stderr
 
 
 def test_the_ledger_of_an_engine_that_accepts_every_second_draft_adds_up(study):
