@@ -17,7 +17,7 @@ from scipy.optimize import brentq
 from analysis.acceptance import al_from_positions
 from analysis.errors import ParamsError
 from analysis.shapes import machines
-from analysis.stats import geometric_mean, ratio_interval
+from analysis.stats import NoiseFloor, geometric_mean, ratio_interval
 
 KEYS = ["variant", "arm", "k", "workload"]
 
@@ -73,6 +73,36 @@ def step_cost(steps: pd.DataFrame) -> pd.DataFrame:
         )
     columns = [*KEYS, "rho", "lo", "hi", "launches", "al", "break_even", "predicted", "measured"]
     return pd.DataFrame(rows, columns=columns).sort_values(["variant", "workload", "k"], ignore_index=True)
+
+
+def side_by_side(paired: pd.DataFrame, costs: pd.DataFrame, floor: NoiseFloor) -> pd.DataFrame:
+    """Variants at equal K: what a step brings, what it costs, what is gained, and whether the gain differs from main's.
+
+    In: `speedup.paired`, `step_cost`, the noise floor. Out: one row a workload, K and variant that main has too: al, rho,
+    speedup, lo, hi, ratio (its speedup over main's), verdict ("" for main; more | less | not distinguishable: intervals
+    that do not overlap, or for one launch a ratio beyond the noise floor). Empty where there is one variant.
+    """
+    table = paired.merge(costs[[*KEYS, "al", "rho"]], on=KEYS)
+    place = ["workload", "k"]
+    main = table[table.variant == "main"].set_index(place)[["speedup", "lo", "hi"]].add_prefix("main_")
+    table = table.join(main, on=place, how="inner")
+    table["ratio"] = table.speedup / table.main_speedup
+    table["verdict"] = [_against_main(r, floor) for r in table.itertuples()]
+    table = table[table.groupby(place).variant.transform("size") > 1]
+    table = table.assign(other=table.variant != "main").sort_values(["workload", "k", "other", "variant"])
+    return table[["workload", "k", "variant", "al", "rho", "speedup", "lo", "hi", "ratio", "verdict"]].reset_index(
+        drop=True
+    )
+
+
+def _against_main(row: Any, floor: NoiseFloor) -> str:
+    if row.variant == "main":
+        return ""
+    if row.lo == row.lo and row.main_lo == row.main_lo:
+        differs = row.lo > row.main_hi or row.hi < row.main_lo
+    else:
+        differs = not floor.inside(row.ratio)
+    return ("more" if row.ratio > 1 else "less") if differs else "not distinguishable"
 
 
 def predict_sweep(costs: pd.DataFrame, positions: pd.DataFrame) -> pd.DataFrame:

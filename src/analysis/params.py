@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from analysis.errors import ParamsError
-from analysis.places import PARAMS, inside
+from analysis.places import PARAMS, RECORDS, inside
 
 Stamp = Literal["measured", "synthetic-acceptance", "miniature"]
 K = Annotated[int, Field(ge=1, le=64, description="num_speculative_tokens of an MTP arm")]
@@ -231,7 +231,8 @@ def load_study(name_or_path: str | Path, **overrides: Any) -> Study:
     Parameters
     ----------
     name_or_path : str or Path
-        ``miniature`` (a name in papermill_params) or the path of a YAML file.
+        ``miniature`` (a name in papermill_params) or the path of a YAML file. With ``records="reference"`` a name means
+        the study as its reference run was measured: it may have more launches than one's own first run.
     **overrides
         Top-level keys that replace those of the file; None leaves the file's value.
 
@@ -240,7 +241,7 @@ def load_study(name_or_path: str | Path, **overrides: Any) -> Study:
     ParamsError
         No such file, malformed YAML, unknown key (with the nearest right name), or a value of the wrong type.
     """
-    path = _find(name_or_path)
+    path = _find(name_or_path, overrides.get("records") or "runs")
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:  # 2026-02-30 is a ValueError
@@ -277,6 +278,13 @@ def validate(raw: dict[str, Any], where: str = "parameters") -> Study:
     return study
 
 
+def reference_file(study: Study) -> str:
+    """YAML of a study as it was measured, to be read again without a server; defaults are left out."""
+    kept = study.model_copy(update={"records": "reference", "measure": "never"})
+    text = yaml.safe_dump(kept.model_dump(mode="json", exclude_defaults=True), sort_keys=False, allow_unicode=True)
+    return f"# The study as its reference run was measured; it starts no server.\n{text}"
+
+
 def known_keys() -> set[str]:
     """Every top-level key of a study file, which are also the names a notebook's parameters may have."""
     return set(Study.model_fields)
@@ -307,8 +315,11 @@ _LOADED = re.compile(
 )
 
 
-def _find(name_or_path: str | Path) -> Path:
+def _find(name_or_path: str | Path, records: str = "runs") -> Path:
     given = Path(name_or_path)
+    measured = RECORDS["reference"] / given / "study.yaml"
+    if records == "reference" and not given.suffix and os.path.isfile(measured):
+        return measured
     if given.suffix in {".yaml", ".yml"}:
         for candidate in (given, PARAMS / given.name):
             if os.path.isfile(candidate):  # Path.is_file may raise for an impossible name

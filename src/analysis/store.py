@@ -121,8 +121,10 @@ class Store:
             launches=schema.launches([self._read_json(self.folder / "launches" / i / "launch.json") for i in launches]),
         )
 
-    def publish(self, cells: Iterable[Cell], to: Store) -> int:
+    def publish(self, cells: Iterable[Cell], to: Store, study_file: str) -> int:
         """Copy the records of exactly these cells to an empty store, without logs; how many cells.
+
+        ``study_file`` is the YAML that replays them, kept as ``study.yaml``.
 
         Raises
         ------
@@ -146,6 +148,7 @@ class Store:
         if outcomes := [r for key, r in self.outcomes().items() if key[0] in good]:
             to._append("outcomes.jsonl", outcomes)
         to._append("cells.jsonl", list(good.values()))
+        (to.folder / "study.yaml").write_text(study_file, encoding="utf-8")
         return len(good)
 
     @cached_property

@@ -78,6 +78,10 @@ class Session:
         }
         return Table(pd.DataFrame(rows.items(), columns=["parameter", "value"]), "The study as validated")
 
+    def targets(self) -> dict[str, str]:
+        """Variant -> name of its target, the last part of a hub id or folder."""
+        return {a.variant: a.target.model.rstrip("/").rsplit("/", 1)[-1] for a in self.plan.arms}
+
     def preflight(self) -> Table:
         """The table of checks; `ensure` stops where one fails and something must be launched."""
         return tables.checks(preflight.run(self.plan))

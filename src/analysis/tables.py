@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from analysis import speedup
 from analysis.plan import Plan
 from analysis.servers.facts import StartupFacts, differences
 from analysis.show import Table
-from analysis.stats import NoiseFloor
+from analysis.stats import NoiseFloor, geometric_mean
 
 _SPEED = {
     "seconds": ".2f",
@@ -118,6 +120,29 @@ def speedups(paired: pd.DataFrame, floor: NoiseFloor, headline: bool = False) ->
     formats = {"speedup": _TIMES, "ratio of mean seconds": _TIMES, "baseline [s]": ".2f", "arm [s]": ".2f"}
     caption = "Speedup: geometric mean of paired per-prompt ratios; the articles publish the ratio of mean seconds"
     return Table(table, caption, formats, note, headline=headline)
+
+
+def variants(table: pd.DataFrame, targets: Mapping[str, str]) -> Table:
+    """Variants at equal K. In: `costmodel.side_by_side`, and the target's name of each variant."""
+    spread = [f"{lo:.2f} to {hi:.2f}×" if lo == lo else "–" for lo, hi in zip(table.lo, table.hi, strict=True)]
+    shown = pd.DataFrame(
+        {
+            "workload": table.workload,
+            "K": table.k,
+            "variant": table.variant,
+            "target": table.variant.map(targets),
+            "AL": table.al,
+            "step cost ρ": table.rho,
+            "speedup": table.speedup,
+            "95 % over launches": spread,
+            "against main": table.ratio.where(table.verdict != ""),
+            "verdict": table.verdict.replace("", None),
+        }
+    )
+    note = "" if len(table) else "This study has one variant: there is nothing to compare."
+    formats = {"AL": ".2f", "step cost ρ": ".2f", "speedup": _TIMES, "against main": _TIMES}
+    caption = "Variants side by side at equal K: tokens a step (AL), cost of a step in baseline steps (ρ), speedup over the variant's own baseline, and that speedup over main's"
+    return Table(shown, caption, formats, note, headline=bool(len(table)))
 
 
 def head_to_head(table: pd.DataFrame) -> Table:
@@ -345,17 +370,36 @@ def best_k_sentence(table: pd.DataFrame) -> str:
 
 
 def speedup_sentence(paired: pd.DataFrame, floor: NoiseFloor) -> str:
-    """One sentence on what the MTP arm gains by workload. In: `speedup.paired` of one arm."""
-    parts = []
-    for _, r in paired.iterrows():
-        interval = f" (95 % {r.lo:.2f} to {r.hi:.2f})" if r.lo == r.lo else ""
-        verdict = speedup.verdict(r, floor)
-        parts.append(
-            f"{r.speedup:.2f}×{interval} on {r.workload}"
-            + (" (not distinguishable from 1)" if verdict == "not distinguishable" else "")
-        )
+    """What each MTP arm gains by workload. In: `speedup.paired`."""
+    said = []
+    for arm, group in paired.groupby("arm", sort=False):
+        parts = []
+        for _, r in group.iterrows():
+            interval = f" (95 % {r.lo:.2f} to {r.hi:.2f})" if r.lo == r.lo else ""
+            verdict = speedup.verdict(r, floor)
+            parts.append(
+                f"{r.speedup:.2f}×{interval} on {r.workload}"
+                + (" (not distinguishable from 1)" if verdict == "not distinguishable" else "")
+            )
+        said.append(f"With {arm}: {', '.join(parts)}.")
     tail = "" if paired.launches.max() > 1 else " One launch: no interval."
-    return f"With {paired.arm.iloc[0]}: {', '.join(parts)}.{tail}"
+    return " ".join(said) + tail
+
+
+def variants_sentence(table: pd.DataFrame, targets: Mapping[str, str]) -> str:
+    """Means over workloads of every variant against main, and how many workloads differ. In: `costmodel.side_by_side`."""
+    said = []
+    for k, group in table.groupby("k"):
+        mean = {v: g for v, g in group.groupby("variant")}
+        main = mean.pop("main")
+        for variant, own in mean.items():
+            differ = own.verdict.isin(["more", "less"]).sum()
+            said.append(
+                f"At K = {k} {targets[variant]} accepts {own.al.mean():.2f} tokens a step for {own.rho.mean():.2f} baseline "
+                f"steps, {targets['main']} {main.al.mean():.2f} for {main.rho.mean():.2f}: its speedup is "
+                f"{geometric_mean(own.ratio):.2f} times the other's, distinguishable on {differ} of {len(own)} workloads"
+            )
+    return f"{'; '.join(said)}." if said else "One variant: nothing to compare."
 
 
 def load_sentence(table: pd.DataFrame) -> str:

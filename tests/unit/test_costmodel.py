@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from analysis import acceptance, costmodel
 from analysis.errors import ParamsError
+from analysis.stats import NoiseFloor
 
 sys.path.insert(0, str(Path(__file__).parent))
 from study_frames import RHO, WORKLOADS, frames
@@ -48,6 +49,51 @@ def test_one_launch_has_no_interval_two_have():
     )
     assert one.lo.isna().all() and (one.launches == 1).all()
     assert ((two.lo < two.rho) & (two.rho < two.hi)).all()
+
+
+def paired_frame(rows):
+    """rows: (variant, k, workload, speedup, lo, hi)"""
+    table = pd.DataFrame(rows, columns=["variant", "k", "workload", "speedup", "lo", "hi"])
+    return table.assign(
+        arm=[f"mtp-k{k}" + ("" if v == "main" else f"@{v}") for v, k in zip(table.variant, table.k, strict=True)]
+    )
+
+
+def costs_frame(paired, rho):
+    return paired[["variant", "arm", "k", "workload"]].assign(al=3.0, rho=[rho[v] for v in paired.variant])
+
+
+NO_FLOOR = NoiseFloor(float("nan"), "", 0)
+
+
+@pytest.mark.parametrize(
+    ("lo", "hi", "verdict"), [(1.1, 1.9, "less"), (1.1, 2.2, "not distinguishable"), (2.6, 2.9, "more")]
+)
+def test_variants_differ_where_their_intervals_do_not_overlap(lo, hi, verdict):
+    own = (lo + hi) / 2
+    paired = paired_frame([("dense", 4, "py_code", own, lo, hi), ("main", 4, "py_code", 2.2, 2.0, 2.5)])
+    found = costmodel.side_by_side(paired, costs_frame(paired, {"main": 1.4, "dense": 1.7}), NO_FLOOR)
+    assert found.variant.tolist() == ["main", "dense"]
+    assert found.rho.tolist() == [1.4, 1.7]
+    assert found.verdict.tolist() == ["", verdict]
+    assert found.ratio.tolist() == pytest.approx([1.0, own / 2.2])
+
+
+@pytest.mark.parametrize(("own", "verdict"), [(2.0, "not distinguishable"), (1.5, "less"), (2.9, "more")])
+def test_one_launch_of_each_variant_is_judged_by_the_noise_floor(own, verdict):
+    nan = float("nan")
+    paired = paired_frame([("main", 4, "py_code", 2.2, nan, nan), ("dense", 4, "py_code", own, nan, nan)])
+    found = costmodel.side_by_side(paired, costs_frame(paired, {"main": 1, "dense": 1}), NoiseFloor(1.2, "repeats", 3))
+    assert found.verdict.tolist() == ["", verdict]
+
+
+def test_only_what_two_variants_have_in_common_is_set_side_by_side():
+    nan = float("nan")
+    one = paired_frame([("main", 2, "py_code", 2.0, nan, nan), ("main", 4, "py_code", 2.2, nan, nan)])
+    assert costmodel.side_by_side(one, costs_frame(one, {"main": 1}), NO_FLOOR).empty
+    two = pd.concat([one, paired_frame([("dense", 4, "py_code", 2.2, nan, nan), ("dense", 8, "py_code", 2, nan, nan)])])
+    found = costmodel.side_by_side(two, costs_frame(two, {"main": 1, "dense": 1}), NO_FLOOR)
+    assert found[["k", "variant"]].values.tolist() == [[4, "main"], [4, "dense"]]
 
 
 def test_the_sweep_is_predicted_from_its_ends(costs):

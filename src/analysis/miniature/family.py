@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ class Recipe:
     documents: int = 24_000
     length: int = 640
     base: Schedule = Schedule(steps=300, batch=64, decay_from=1.0)
+    base_kept: int = 60  # the base model is the target after so many steps of its base stage
     chat: Schedule = Schedule(steps=1600, batch=64, decay_from=0.3)
     drafter: Schedule = Schedule(steps=800, batch=48)
     centroid_steps: int = 200
@@ -88,13 +89,19 @@ class Family:
         recipe, shape = self.recipe, shapes.target(self.kind)
         target = Target(shape).to(self.device)
         self.compile(target)
-        for stage, plan, data, offset in (("base", recipe.base, self.plain, 0), ("chat", recipe.chat, self.chat, 1)):
+        kept = replace(recipe.base, steps=min(recipe.base_kept, recipe.base.steps))
+        # the base stage in two parts, with the same rates and batches as in one: its beginning is kept as a model
+        for stage, plan, data, offset in (
+            ("base", kept, self.plain, 0),
+            ("base", recipe.base, self.plain, 0),
+            ("chat", recipe.chat, self.chat, 1),
+        ):
             loss = target_loss(target, plan.balance if self.kind == "moe" else 0.0)
             state = self.work / f"{self.kind}-{stage}.pt"
             self.curves[stage] = train(
                 target, loss, data, plan, recipe.seed + offset, self.device, state, f"{self.kind} {stage}"
             )
-            if stage == "base" and plan.steps:
+            if plan is kept and plan.steps:
                 write(self.work / f"{self.kind}-base", shape, target, self.tokenizer, chat=False)
         write(self.work / self.kind, shape, target, self.tokenizer, chat=True)
         return target.requires_grad_(False)
