@@ -248,7 +248,8 @@ def _warm_up(plan: Plan, arm: Arm, todo: list[Cell], client: Client, server, tra
             )
             answers += client.send(replace(probe, requests=streams))
     delta = meter.read(answers)
-    if arm.k and delta.draft_tokens >= 20 and delta.accepted < LEAST_ACCEPTANCE * delta.draft_tokens:
+    useless = delta.draft_tokens >= 20 and delta.accepted < LEAST_ACCEPTANCE * delta.draft_tokens
+    if arm.k and useless and "acceptance" not in arm.server.allow:
         raise PreflightError(
             f"The drafter of arm {arm.name} is accepted {delta.accepted} times in {delta.draft_tokens} draft tokens.",
             why="The drafter does not fit this target, or its weights were loaded wrongly (a quantised target on an unpatched preview image does that).",

@@ -92,7 +92,10 @@ class Server(Frozen):
     host: str | None = Field(None, description="address to listen on; null = the loopback one")
     serve: bool = Field(False, description="start by the command `vllm serve`, not by vLLM's module")
     order: tuple[str, ...] = Field((), description="flags that come first, in this order: a published launch's own")
-    allow: tuple[str, ...] = Field((), description="preflight checks that may fail, by their first words")
+    allow: tuple[str, ...] = Field(
+        (),
+        description="preflight checks that may fail, by their first words; acceptance: a drafter that accepts nothing",
+    )
     patch: Patch | None = None
     start_minutes: PositiveFloat = 20
     # docker

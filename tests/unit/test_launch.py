@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import yaml
 
-from analysis import plan
+from analysis import places, plan
 from analysis.params import load_study
 from analysis.servers import launch, render
 
@@ -28,6 +28,14 @@ def suzuki(model, served, drafter, k):
         *("--gpu-memory-utilization", "0.85", "--kv-cache-dtype", "fp8"),
         *("--speculative-config", f'{{"method":"mtp","model":"{drafter}","num_speculative_tokens":{k}}}'),
     ]
+
+
+def test_a_file_of_the_checkout_among_the_arguments_is_found_from_any_folder():
+    made = arm("miniature-trap", "baseline@base-target")
+    template = "data/miniature/dense/chat_template.jinja"
+    own, contained = made, replace(made, server=made.server.model_copy(update={"backend": "docker", "image": "x"}))
+    assert launch.vllm_args(own)[launch.vllm_args(own).index("--chat-template") + 1] == str(places.ROOT / template)
+    assert template in launch.vllm_args(contained)
 
 
 def test_the_published_31b_launch():

@@ -21,8 +21,9 @@ FOLDERS = {
         "dense",
     ),
     "dense-base": (
-        "The dense target before the chat stage. It has no chat template and knows no turns: it is here to show what a "
-        "drafter does on a base model. Do not use it for anything else.",
+        "The dense target early in its base stage, before the chat stage; the same seed, trained once more. It has no chat "
+        "template and knows no turns: it is here to show what a drafter does on a base model. Do not use it for anything "
+        "else.",
         "dense",
     ),
     "moe": (
@@ -89,21 +90,21 @@ def data(training: Mapping[str, Any], prompts: Mapping[str, Prompts]) -> str:
 
 
 def recipe(name: str, training: Mapping[str, Any]) -> str:
-    stages = ("base",) if name.endswith("-base") else ("drafter",) if "assistant" in name else ("base", "chat")
+    stages = ("base_kept",) if name.endswith("-base") else ("drafter",) if "assistant" in name else ("base", "chat")
     lines = ["## Training", ""]
     lines.append(
         f"`python -m analysis.miniature train --kind {training['kind']}`; {training['device']}, torch {training['torch']}; "
         f"seconds by stage (target: base and chat together): {json.dumps(training['seconds'])}."
     )
     for stage in stages:
-        plan, curve = training["recipe"][stage], training["curves"][stage]
+        plan, curve = training["recipe"][stage.removesuffix("_kept")], training["curves"][stage]
         if not curve:
             continue
         shown = curve[:: max(1, len(curve) // 8)]
         shown += [] if shown[-1] is curve[-1] else [curve[-1]]
         lines += [
             "",
-            f"Stage `{stage}`: {plan['steps']} steps of {plan['batch']} documents, AdamW, peak rate {plan['peak']}. Loss:",
+            f"Stage `{stage}`: {curve[-1]['step'] + 1} steps of {plan['batch']} documents, AdamW, peak rate {plan['peak']}. Loss:",
             "",
             markdown(("step", *[p["step"] for p in shown]), [("loss", *[f"{p['loss']:.3f}" for p in shown])]),
         ]

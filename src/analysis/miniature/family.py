@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -28,7 +29,7 @@ class Recipe:
     documents: int = 24_000
     length: int = 640
     base: Schedule = Schedule(steps=300, batch=64, decay_from=1.0)
-    base_kept: int = 60  # the base model is the target after so many steps of its base stage
+    base_kept: int = 40  # the base model is the target after so many steps of its base stage
     chat: Schedule = Schedule(steps=1600, batch=64, decay_from=0.3)
     drafter: Schedule = Schedule(steps=800, batch=48)
     centroid_steps: int = 200
@@ -92,16 +93,18 @@ class Family:
         kept = replace(recipe.base, steps=min(recipe.base_kept, recipe.base.steps))
         # the base stage in two parts, with the same rates and batches as in one: its beginning is kept as a model
         for stage, plan, data, offset in (
-            ("base", kept, self.plain, 0),
+            ("base_kept", kept, self.plain, 0),
             ("base", recipe.base, self.plain, 0),
             ("chat", recipe.chat, self.chat, 1),
         ):
             loss = target_loss(target, plan.balance if self.kind == "moe" else 0.0)
             state = self.work / f"{self.kind}-{stage}.pt"
+            if stage == "base" and not state.exists():
+                shutil.copyfile(self.work / f"{self.kind}-base_kept.pt", state)
             self.curves[stage] = train(
                 target, loss, data, plan, recipe.seed + offset, self.device, state, f"{self.kind} {stage}"
             )
-            if plan is kept and plan.steps:
+            if stage == "base_kept" and plan.steps:
                 write(self.work / f"{self.kind}-base", shape, target, self.tokenizer, chat=False)
         write(self.work / self.kind, shape, target, self.tokenizer, chat=True)
         return target.requires_grad_(False)

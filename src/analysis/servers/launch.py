@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 
@@ -142,7 +143,7 @@ def _flags(arm: Arm, host: str | None, port: int | None) -> list[list[str]]:
         if word.startswith("-") or not out:
             out.append([word])
         else:
-            out[-1].append(word)
+            out[-1].append(_path(arm, word))
     if (speculative := speculative_config(arm)) is not None:
         out.append(["--speculative-config", _compact(speculative)])
     return out
@@ -161,9 +162,10 @@ def _quote(word: str) -> str:
     return shlex.quote(word)
 
 
-def _path(arm: Arm, model: str) -> str:
-    """Folders of the checkout become absolute for a process; ids and container paths stay as they are."""
-    return str(inside(model)) if arm.server.backend == "process" and inside(model).is_dir() else model
+def _path(arm: Arm, word: str) -> str:
+    """Places in the checkout become absolute for a process; ids, values and container paths stay as they are."""
+    here = arm.server.backend == "process" and "/" in word and os.path.exists(inside(word))
+    return str(inside(word)) if here else word
 
 
 def _compact(value: dict) -> str:
