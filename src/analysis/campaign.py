@@ -239,6 +239,9 @@ def _warm_up(plan: Plan, arm: Arm, todo: list[Cell], client: Client, server, tra
     tracker.stage("first request")
     first = client.ask(probe, probe.requests[0])
     answers = [first]
+    shapes = {c.workload: max((r.text for r in c.requests), key=len) for c in todo}  # the longest prompt of each
+    for text in shapes.values() if plan.study.warmup else ():
+        answers.append(client.ask(probe, replace(probe.requests[0], text=text)))
     for level in sorted({c.concurrency for c in todo}):
         for _ in range(plan.study.warmup):
             tracker.stage(f"warm-up at {level} stream{'s' * (level > 1)}")

@@ -1,7 +1,7 @@
 """What a speculative step costs, what it must bring, and what tokens cost. Pure: frames and numbers in and out.
 
 Speedup at one stream S(K) = AL(K) / rho(K): AL tokens a step, a step costing rho baseline steps (Leviathan et al.
-2211.17192). rho is measured, never assumed: the time of a step is TPOT x (T - 1) / (T - 1 - accepted).
+2211.17192). rho is measured, never assumed: the time of a step is decode time over steps, and the engine counts steps.
 """
 
 from __future__ import annotations
@@ -25,21 +25,24 @@ KEYS = ["variant", "arm", "k", "workload"]
 def step_time(cells: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFrame:
     """Seconds of one decode step, by arm, workload and launch, from timing cells (one stream).
 
-    In: cells with accepted [tokens] and drafts; requests with tpot [s/token] and completion_tokens. A request's first
-    token comes with its prompt, so T - 1 tokens are decoded in T - 1 - accepted steps.
+    In: cells with accepted [tokens] and drafts; requests with tpot [s/token], completion_tokens and undrafted_steps. A
+    request's first token comes with its prompt, so T - 1 tokens are decoded; steps = drafts + undrafted steps, and T - 1
+    at the baseline. (T - 1 - accepted would leave out the tokens that the last step accepts beyond the length asked for:
+    at 96 tokens and K = 8 a fifth of the step time.)
     Out: step_s [s], tpot [s/token], al [tokens/step] (1 + accepted/drafts; 1 at the baseline).
     """
     keys = [*KEYS, "launch"]
     timing = requests[(requests.experiment == "timing") & (requests.completion_tokens > 1)]
     decoded = timing.assign(tokens=timing.completion_tokens - 1)
     decoded["decode_s"] = decoded.tpot * decoded.tokens
-    table = decoded.groupby(keys)[["tokens", "decode_s"]].sum()
+    table = decoded.groupby(keys)[["tokens", "decode_s", "undrafted_steps"]].sum()
     counts = cells[cells.experiment == "timing"].groupby(keys)[["accepted", "drafts"]].sum()
-    table = table.join(counts)
-    table["step_s"] = table.decode_s / (table.tokens - table.accepted)
+    table = table.join(counts).reset_index()
+    steps = (table.drafts + table.undrafted_steps).where(table.k > 0, table.tokens)
+    table["step_s"] = table.decode_s / steps.where(steps > 0)
     table["tpot"] = table.decode_s / table.tokens
     table["al"] = 1 + (table.accepted / table.drafts.where(table.drafts > 0)).fillna(0)
-    return table.reset_index()[[*keys, "step_s", "tpot", "al"]]
+    return table[[*keys, "step_s", "tpot", "al"]]
 
 
 def step_cost(steps: pd.DataFrame) -> pd.DataFrame:

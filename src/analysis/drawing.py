@@ -6,6 +6,7 @@ intervals are whiskers, and panels share their axes.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -29,9 +30,18 @@ _OTHERS = [
 ]
 
 
+_PATTERNS = ("/", "x", "-", ".")
+
+
 def workload_style(name: str) -> Style:
     """Colour, dash and marker of a workload: the same in every figure."""
     return _WORKLOAD.get(name) or _OTHERS[sum(name.encode()) % len(_OTHERS)]
+
+
+def pattern(name: str) -> str:
+    """Hatching of a bar: none, or for an arm of a variant (``mtp-k4@eager``) one of four by the variant's name."""
+    variant = name.partition("@")[2]
+    return _PATTERNS[zlib.crc32(variant.encode()) % len(_PATTERNS)] if variant else ""
 
 
 def style_of_arm(name: str) -> Style:
@@ -163,12 +173,16 @@ def _series(live, axis, own, name, look, x, y, lo, hi, bars, column, number, cou
             legendgroup=name,
             showlegend=column == 1,
             marker_color=look.color,
+            marker_pattern_shape=pattern(name),
             error_y=whiskers,
             row=1,
             col=column,
         )
         places = [xs.index(v) + (number - (count - 1) / 2) * 0.8 / count for v in own[x]]
-        axis.bar(places, own[y], 0.72 / count, color=look.color, label=name, yerr=spread, ecolor=INK, capsize=2)
+        axis.bar(
+            places, own[y], 0.72 / count, color=look.color, label=name, yerr=spread, ecolor=INK, capsize=2,
+            hatch=2 * pattern(name), edgecolor="white", linewidth=0,
+        )  # fmt: skip
         return
     live.add_scatter(
         x=own[x], y=own[y], name=name, legendgroup=name, showlegend=column == 1, mode="lines+markers",

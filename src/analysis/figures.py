@@ -49,8 +49,10 @@ def speedup_by_workload(paired: pd.DataFrame, floor: NoiseFloor, stamp: str) -> 
     axes = Axes("workload", "speedup over baseline [×]", level=1.0, band=_band(floor))
     live, still = drawing.bars(paired, "workload", "speedup", "arm", axes, drawing.style_of_arm, lo=lo, hi=hi)
     best, worst = paired.loc[paired.speedup.idxmax()], paired.loc[paired.speedup.idxmin()]
+    other = f"{worst.arm} " if worst.arm != best.arm else ""
     return Figure(
-        live, still, f"{best.arm} gives {best.speedup:.2f}× on {best.workload} and {worst.speedup:.2f}× on {worst.workload}",
+        live, still,
+        f"{best.arm} gives {best.speedup:.2f}× on {best.workload} and {other}{worst.speedup:.2f}× on {worst.workload}",
         f"Geometric mean of paired per-prompt ratios of seconds per token. {whiskers} {_band_text(floor)}",
         "Bars: " + "; ".join(f"{r.workload}, {r.arm}: {r.speedup:.2f}×" for r in paired.itertuples()) + ".",
         paired.drop(columns="variant"), stamp, headline=True,

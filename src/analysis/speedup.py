@@ -119,6 +119,18 @@ def paired(requests: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).sort_values(["variant", "workload", "k"], ignore_index=True)
 
 
+def late_first_tokens(requests: pd.DataFrame, factor: float = 10.0) -> pd.DataFrame:
+    """Timing requests whose TTFT is more than `factor` times the median of their arm: something ran once, on demand.
+
+    Out: arm, workload, launch, repeat, ttft [s], median [s]. Speedups are made of whole seconds and carry such a wait;
+    TPOT does not.
+    """
+    timing = requests[requests.experiment == "timing"]
+    timing = timing.assign(median=timing.groupby("arm").ttft.transform("median"))
+    late = timing[timing.ttft > factor * timing["median"]]
+    return late[["arm", "workload", "launch", "repeat", "ttft", "median"]].reset_index(drop=True)
+
+
 def recommend(sweep: pd.DataFrame, floor: NoiseFloor) -> pd.DataFrame:
     """The K to use by workload: the smallest whose speedup is within the noise floor of the best.
 

@@ -114,7 +114,8 @@ def speedups(paired: pd.DataFrame, floor: NoiseFloor, headline: bool = False) ->
             "verdict": [speedup.verdict(r, floor) for _, r in paired.iterrows()],
         }
     )
-    note = f"{int(paired.prompts.max())} prompts a workload, {int(paired.launches.max())} launches an arm. {floor_sentence(floor)}"
+    prompts, launches = int(paired.prompts.max()), int(paired.launches.max())
+    note = f"{prompts} prompt{'s' * (prompts != 1)} a workload, {launches} launch{'es' * (launches != 1)} an arm. {floor_sentence(floor)}"
     if not has_interval:
         note += " One launch an arm gives no interval: the range over prompts is a spread."
     formats = {"speedup": _TIMES, "ratio of mean seconds": _TIMES, "baseline [s]": ".2f", "arm [s]": ".2f"}
@@ -400,6 +401,21 @@ def variants_sentence(table: pd.DataFrame, targets: Mapping[str, str]) -> str:
                 f"{geometric_mean(own.ratio):.2f} times the other's, distinguishable on {differ} of {len(own)} workloads"
             )
     return f"{'; '.join(said)}." if said else "One variant: nothing to compare."
+
+
+def late_sentence(late: pd.DataFrame) -> str:
+    """Which requests waited unusually long for their first token. In: `speedup.late_first_tokens`."""
+    if late.empty:
+        return "No request waited unusually long for its first token."
+    said = [
+        f"{r.arm}, {r.workload}, launch {r.launch}, repeat {r.repeat}: {r.ttft:.2f} s (median of the arm {r.median:.2f} s)"
+        for r in late.itertuples()
+    ]
+    return (
+        f"{len(late)} request{'s' * (len(late) != 1)} waited unusually long for the first token: {'; '.join(said)}. "
+        "Something ran once, on demand, such as the compilation of a kernel. Seconds, and speedups made of them, carry "
+        "this wait; TPOT and step costs do not."
+    )
 
 
 def load_sentence(table: pd.DataFrame) -> str:

@@ -80,6 +80,26 @@ def test_the_ledger_of_an_engine_that_accepts_every_second_draft_adds_up(study):
     assert set(speedup.paired(frames.requests).launches) == {1}
 
 
+def test_a_drafter_that_accepts_nothing_stops_the_launch_unless_the_study_allows_it(study):
+    plan, store = study("accepts-nothing")
+    with pytest.raises(PreflightError, match="accepted 0 times in"):
+        campaign.ensure(plan, plan.needed("k_sweep"), store)
+    assert not [c for c in store.complete() if c in {x.id for x in plan.cells if x.arm.k}]
+    plan, store = study("accepts-nothing", server={"allow": ["acceptance"]})
+    campaign.ensure(plan, plan.needed("k_sweep"), store)
+    assert (acceptance.by_arm(store.frames(plan.needed("k_sweep")).cells).al == 1).all()
+
+
+def test_the_warm_up_sends_a_prompt_of_every_workload_and_none_of_it_is_counted(study):
+    plan, store = study()
+    campaign.ensure(plan, plan.needed("baseline"), store)
+    log = (store.folder / "launches/baseline.1.1/server.log").read_text()
+    asked = [line.split()[-1] for line in log.splitlines() if line.startswith("warm-up ")]
+    first_words = {next(iter(c.requests)).text[:3] for c in plan.needed("baseline")}
+    assert first_words <= set(asked)
+    assert store.frames(plan.needed("baseline")).cells.requests.tolist() == [1, 1, 1]
+
+
 def test_a_replay_with_a_missing_cell_names_it_and_launches_nothing(study):
     plan, store = study(measure="never")
     with pytest.raises(MissingCells) as error:

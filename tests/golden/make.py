@@ -6,11 +6,9 @@ Sources are stripped; what nbval and pytest-notebook compare are these. Figures 
 numbers stand in the tables beside them, rounded): the last bit of a float may differ between processors.
 """
 
-import tempfile
 from pathlib import Path
 
 import nbformat
-import yaml
 
 from analysis import chapter, places
 
@@ -18,19 +16,16 @@ CHAPTERS = ["01_baseline", "03_k_sweep", "05_acceptance", "07_losslessness"]
 
 
 def main() -> None:
-    raw = yaml.safe_load((places.PARAMS / "miniature.yaml").read_text(encoding="utf-8"))
-    with tempfile.TemporaryDirectory() as folder:
-        study = Path(folder) / "miniature.yaml"
-        study.write_text(yaml.safe_dump({**raw, "records": "reference", "measure": "never"}), encoding="utf-8")
-        for name in CHAPTERS:
-            out = Path(__file__).parent / f"{name}.ipynb"
-            chapter.run(places.NOTEBOOKS / f"{name}.ipynb", study, out)
-            notebook = nbformat.read(out, as_version=4)
-            for cell in notebook.cells:
-                if cell.cell_type == "code" and any("figure" in o.get("metadata", {}) for o in cell.outputs):
-                    cell.metadata["tags"] = [*cell.metadata.get("tags", []), "nbval-ignore-output"]
-                    cell.metadata["nbreg"] = {"diff_ignore": ["/outputs"]}
-            nbformat.write(notebook, out)
+    study = places.RECORDS["reference"] / "miniature" / "study.yaml"
+    for name in CHAPTERS:
+        out = Path(__file__).parent / f"{name}.ipynb"
+        chapter.run(places.NOTEBOOKS / f"{name}.ipynb", study, out)
+        notebook = nbformat.read(out, as_version=4)
+        for cell in notebook.cells:
+            if cell.cell_type == "code" and any("figure" in o.get("metadata", {}) for o in cell.outputs):
+                cell.metadata["tags"] = [*cell.metadata.get("tags", []), "nbval-ignore-output"]
+                cell.metadata["nbreg"] = {"diff_ignore": ["/outputs"]}
+        nbformat.write(notebook, out)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
 """The notebooks from the committed reference run: they execute, they say something, and the report is made of them."""
 
+import json
+
 import nbformat
 import papermill
 import pytest
 
-from analysis import chapter, places, report
+from analysis import chapter, places, plan, report
 from analysis.params import load_study
+from analysis.store import Store
 
 CHAPTERS = [p.stem for p in chapter.chapters()]
 
@@ -70,3 +73,19 @@ def test_papermill_sees_every_parameter_of_a_chapter(name):
     assert set(papermill.inspect_notebook(str(path))) == {
         line.split("=")[0].split(":")[0].strip() for line in source.splitlines()
     }
+
+
+@pytest.mark.parametrize("folder", sorted(places.RECORDS["reference"].iterdir()), ids=lambda f: f.name)
+def test_every_reference_run_has_its_page_made_from_these_records(folder):
+    about = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+    page = (places.REPORTS / f"{folder.name}.html").read_text(encoding="utf-8")
+    study = load_study(folder.name, records="reference")
+    assert study.measure == "never" and study.title in page and f">{study.stamp}<" in page
+    assert about["provenance"]["time"] in page and about["provenance"]["parameters"] in page
+
+
+def test_a_reference_run_is_read_with_the_parameters_it_was_measured_with():
+    own = load_study("miniature", records="reference")
+    assert own.launches > load_study("miniature").launches == 1
+    store = Store("miniature", "reference")
+    assert store.complete() == {c.id for c in plan.make(own).cells}

@@ -39,6 +39,17 @@ def test_step_time_of_the_baseline_is_its_tpot():
     assert base.al.tolist() == [1.0] * 3
 
 
+def test_tokens_accepted_beyond_the_end_of_a_text_do_not_make_steps_dearer(build):
+    # 9 tokens at K = 4: the first with the prompt, then two steps of 5; of the second, 2 tokens are cut off
+    rows = [{"k": 0, "seconds": 0.16, "completion_tokens": 9}, {"k": 4, "seconds": 0.06, "completion_tokens": 9}]
+    requests = build.requests(*rows)
+    cells = build.cells({"k": 0}, {"k": 4, "drafts": 2, "draft_tokens": 8, "accepted": 8, "completion_tokens": 9})
+    steps = costmodel.step_time(cells, requests).set_index("k")
+    assert steps.step_s[0] == pytest.approx(0.02)
+    assert steps.step_s[4] == pytest.approx(0.03)  # 60 ms in 2 steps
+    assert steps.al[4] == 5.0
+
+
 def test_al_over_rho_is_the_measured_ratio_of_times(costs):
     assert costs.predicted.tolist() == pytest.approx(costs.measured.tolist(), rel=1e-3)
 

@@ -242,3 +242,12 @@ def test_levels_of_several_launches_are_pooled(build):
     cells = build.cells({**load, "launch": 1, "wall_s": 10.0}, {**load, "launch": 2, "wall_s": 30.0})
     requests = build.requests(*({"experiment": "concurrency", "launch": n} for n in (1, 2)))
     assert speedup.concurrency(cells, requests).aggregate_tok_s.tolist() == [200 / 40]
+
+
+def test_a_request_that_waited_for_something_compiled_on_demand_is_named(build):
+    rows = [{"k": k, "repeat": n, "ttft": 0.05, "seconds": 2.0} for k in (0, 4) for n in (1, 2, 3)]
+    rows[1]["ttft"] = 0.73  # 14.6 medians
+    late = speedup.late_first_tokens(build.requests(*rows))
+    assert late[["arm", "repeat", "ttft", "median"]].values.tolist() == [["baseline", 2, 0.73, 0.05]]
+    rows[1]["ttft"] = 0.49  # 9.8 medians
+    assert speedup.late_first_tokens(build.requests(*rows)).empty

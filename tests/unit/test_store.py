@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analysis import campaign, plan, store
+from analysis import campaign, params, plan, store
 from analysis.errors import MissingCells, StoreError
 from analysis.store import Store
 
@@ -358,3 +358,22 @@ def test_the_study_record_is_replaced_as_a_whole(kept):
     kept.write_study({"stamp": "miniature"})
     assert kept.study_record() == {"format": store.FORMAT, "study": "demo", "stamp": "miniature"}
     assert [p.name for p in kept.folder.iterdir()] == ["study.json"]
+
+
+# -- a reference run -----------------------------------------------------------------------------------------------
+
+
+def test_a_published_run_holds_its_cells_and_the_file_that_replays_them(kept, build, cells, tmp_path):
+    kept.write_study({"parameters": {}, "provenance": {"commit": "abc"}})
+    kept.write_launch("l1", {"arm": "baseline"})
+    for cell in cells:
+        kept.append(record(cell), [request(build, cell)])
+    reference = Store("demo", root=tmp_path / "reference")
+    text = params.reference_file(build.study(repeats=3, launches=1))
+    assert kept.publish(cells[:2], reference, text) == 2
+    assert Store("demo", root=tmp_path / "reference").complete() == {c.id for c in cells[:2]}
+    replayed = params.load_study(reference.folder / "study.yaml")
+    assert (replayed.records, replayed.measure, replayed.repeats) == ("reference", "never", 3)
+    assert [c.id for c in plan.make(replayed).needed("mtp")] == [c.id for c in cells]
+    with pytest.raises(StoreError, match="has records already"):
+        kept.publish(cells, Store("demo", root=tmp_path / "reference"), text)

@@ -300,3 +300,50 @@ def test_every_table_has_a_caption_and_marks_what_is_missing(build, timing):
     ):
         assert len(captions(table)) > 20
         assert "nan" not in {text.lower() for row in cells_of(table) for text in row}
+
+
+# -- variants ------------------------------------------------------------------------------------------------------
+
+SIDE = pd.DataFrame(
+    [
+        ("py_code", 4, "main", 4.0, 1.25, 3.2, 3.0, 3.4, 1.0, ""),
+        ("py_code", 4, "moe", 4.0, 2.0, 2.0, 1.9, 2.1, 0.625, "less"),
+    ],
+    columns=["workload", "k", "variant", "al", "rho", "speedup", "lo", "hi", "ratio", "verdict"],
+)
+TARGETS = {"main": "dense", "moe": "experts"}
+
+
+def test_variants_stand_side_by_side_with_the_names_of_their_targets():
+    table = tables.variants(SIDE, TARGETS)
+    assert cells_of(table) == [
+        ["py_code", "4", "main", "dense", "4.00", "1.25", "3.20×", "3.00 to 3.40×", "–", "–"],
+        ["py_code", "4", "moe", "experts", "4.00", "2.00", "2.00×", "1.90 to 2.10×", "0.62×", "less"],
+    ]
+    assert tables.variants_sentence(SIDE, TARGETS) == (
+        "At K = 4 experts accepts 4.00 tokens a step for 2.00 baseline steps, dense 4.00 for 1.25: its speedup is 0.62 "
+        "times the other's, distinguishable on 1 of 1 workloads."
+    )
+
+
+def test_a_study_of_one_variant_says_so():
+    assert "nothing to compare" in tables.variants(SIDE[:0], {"main": "dense"}).note
+    assert tables.variants_sentence(SIDE[:0], {"main": "dense"}) == "One variant: nothing to compare."
+
+
+def test_the_speedup_sentence_names_every_arm(build):
+    rows = [
+        {"k": k, "variant": v, "seconds": s}
+        for v, k, s in (("main", 0, 8), ("main", 4, 4), ("moe", 0, 9), ("moe", 4, 6))
+    ]
+    said = tables.speedup_sentence(speedup.paired(build.requests(*rows)), FLOOR)
+    assert "With mtp-k4: 2.00× on py_code." in said and "With mtp-k4@moe: 1.50× on py_code." in said
+
+
+def test_late_first_tokens_are_told_with_their_cause(build):
+    rows = [{"repeat": n, "ttft": t} for n, t in ((1, 0.05), (2, 0.05), (3, 0.8))]
+    late = speedup.late_first_tokens(build.requests(*rows))
+    assert tables.late_sentence(late).startswith(
+        "1 request waited unusually long for the first token: baseline, py_code, launch 1, repeat 3: 0.80 s (median of the arm 0.05 s)."
+    )
+    assert tables.late_sentence(late[:0]) == "No request waited unusually long for its first token."

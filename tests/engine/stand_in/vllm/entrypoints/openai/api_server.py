@@ -14,6 +14,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 FAULT = os.environ.get("STUDY_FAULT") or os.environ.get("FAULT", "")
+WARM_UP = 32  # tokens of a warm-up request, which no test asks for in a cell
 options = argparse.ArgumentParser()
 options.add_argument("--port", type=int)
 options.add_argument("--speculative-config", type=json.loads, default={})
@@ -70,7 +71,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/health":
             self.answer("", status=503 if FAULT == "never-healthy" else 200)
         elif self.path == "/metrics":
-            if FAULT == "counters-fall" and STATE["requests"] > 6:
+            if FAULT == "counters-fall" and STATE["requests"] > 2:
                 STATE.update(generated=1)
             self.answer(metrics(), "text/plain; version=0.0.4")
         else:
@@ -86,7 +87,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with LOCK:
-            STATE["requests"] += 1
+            STATE["requests"] += body["max_tokens"] != WARM_UP
             STATE["running"] += 1
         try:
             self.complete(body)
@@ -95,11 +96,11 @@ class Handler(BaseHTTPRequestHandler):
                 STATE["running"] -= 1
 
     def complete(self, body):
-        counted = STATE["requests"] > 6  # after the warm-up
+        counted = STATE["requests"] > 2
         if FAULT == "dies-mid-cell" and counted:
             print("RuntimeError: the stand-in was told to die", flush=True)
             os._exit(9)
-        if (FAULT == "hangs-mid-cell" and counted) or (FAULT == "hangs-later" and STATE["requests"] > 10):
+        if (FAULT == "hangs-mid-cell" and counted) or (FAULT == "hangs-later" and STATE["requests"] > 8):
             time.sleep(600)
         if FAULT == "empty" and counted:
             return self.answer("", "text/event-stream")
@@ -112,11 +113,13 @@ class Handler(BaseHTTPRequestHandler):
         tokens, made, accepted, drafted = body["max_tokens"], 1, [], []
         steps = [1]
         while made < tokens:
-            accepted.append(min((K + 1) // 2, tokens))
+            accepted.append(0 if FAULT == "accepts-nothing" else min((K + 1) // 2, tokens))
             drafted.append(K)
             made += 1 + accepted[-1]
             steps.append(1 + accepted[-1])
         word = body["messages"][0]["content"][:3] if "messages" in body else "raw"
+        if tokens == WARM_UP:
+            print(f"warm-up {word}", flush=True)
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.end_headers()
