@@ -23,6 +23,22 @@ from analysis.servers.diagnosis import LEAST_ACCEPTANCE
 from analysis.store import Store
 
 
+def _mend_of_missing(plan: Plan, missing: Sequence[Cell]) -> str:
+    """A record is known by the files of its model folder: without the folder no record fits."""
+    target = missing[0].arm.target
+    if target.fingerprint.startswith("absent "):
+        maker = (
+            "python -m analysis.dummy"
+            if missing[0].arm.server.load_format == "dummy"
+            else "python -m analysis prefetch"
+        )
+        return f"The folder {target.model} is not here, and records are known by its files: run {maker}."
+    return (
+        "Set measure to 'missing' on the machine to be measured, or records to 'reference' if there is a reference run "
+        f"of {plan.study.study}."
+    )
+
+
 def ensure(plan: Plan, wanted: Sequence[Cell], store: Store) -> str:
     """Measure the wanted cells that have no complete record; a sentence that says what was done.
 
@@ -40,7 +56,7 @@ def ensure(plan: Plan, wanted: Sequence[Cell], store: Store) -> str:
         raise MissingCells(
             f"{len(missing)} of {len(wanted)} cells have no record, and measure is 'never'.",
             why="The first ones: " + "; ".join(c.label for c in missing[:3]) + ".",
-            mend=f"Set measure to 'missing' on the machine to be measured, or records to 'reference' if there is a reference run of {plan.study.study}.",
+            mend=_mend_of_missing(plan, missing),
         )
     try:
         with store.lock():

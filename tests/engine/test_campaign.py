@@ -108,6 +108,12 @@ def test_a_replay_with_a_missing_cell_names_it_and_launches_nothing(study):
     assert not store.folder.exists()
 
 
+def test_a_replay_without_the_model_folder_says_how_to_get_it(study):
+    plan, store = study(measure="never", target={"model": "data/cache/not-here"}, server={"load_format": "dummy"})
+    with pytest.raises(MissingCells, match="data/cache/not-here is not here.*run python -m analysis.dummy"):
+        campaign.ensure(plan, plan.needed("baseline"), store)
+
+
 def test_a_server_that_dies_while_loading_is_diagnosed_with_its_mend_and_last_lines(study):
     plan, store = study("dies-loading")
     with pytest.raises(ServerError) as error:
