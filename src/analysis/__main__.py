@@ -94,11 +94,9 @@ def _study(arguments) -> int:
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(ROOT), "--cores", "1", "--resources", "gpu=1",
                "--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime", "--config", f"params={file}", f"study={study.study}", "--quiet"]  # fmt: skip
     command += ["progress", "rules", "host", "reason"] if arguments.dry_run else ["all"]
-    first = []
-    if study.launches > 1 and study.measure == "missing" and not arguments.dry_run:
-        # in the planned order: chapter by chapter, every baseline would come before the first MTP arm
-        first = [sys.executable, "-m", "analysis", "measure", str(file)]
-    if first and _with_its_children(first):
+    # in the planned order: chapter by chapter, every baseline would come before the first MTP arm
+    measure_first = study.launches > 1 and study.measure == "missing" and not arguments.dry_run
+    if measure_first and _with_its_children([sys.executable, "-m", "analysis", "measure", str(file)]):
         return 1
     code = _with_its_children([*command, *(["--dry-run"] if arguments.dry_run else [])])
     if code == 0 and not arguments.dry_run:
@@ -216,7 +214,7 @@ def _chapter(arguments) -> int:
 
 
 def _report(arguments) -> int:
-    from analysis import chapter, report
+    from analysis import chapter
     from analysis.params import load_study
 
     study = load_study(arguments.study, records="reference" if arguments.reference else None)
@@ -224,16 +222,20 @@ def _report(arguments) -> int:
         file = RECORDS["reference"] / study.study / "study.yaml"
         with tempfile.TemporaryDirectory() as folder:
             notebooks = [chapter.run(n, file, Path(folder) / n.name) for n in chapter.chapters(file)]
-            out = report.render(notebooks, REPORTS / f"{study.study}.html", title=study.title, stamp=study.stamp)
-        print(f"{_shown(out)} ({out.stat().st_size / 2**20:.1f} MB)")
-        return 0
+            return _render(study, notebooks, REPORTS / f"{study.study}.html")
     notebooks = chapter.executed(study.study)
     if not notebooks:
         raise StudyError(
             f"No notebook of the study {study.study} was executed yet.",
             mend=f"make study PARAMS=papermill_params/{study.study}.yaml",
         )
-    out = report.render(notebooks, REPORTS / study.study / "index.html", title=study.title, stamp=study.stamp)
+    return _render(study, notebooks, REPORTS / study.study / "index.html")
+
+
+def _render(study, notebooks: list[Path], out: Path) -> int:
+    from analysis import report
+
+    report.render(notebooks, out, title=study.title, stamp=study.stamp)
     print(f"{_shown(out)} ({out.stat().st_size / 2**20:.1f} MB)")
     return 0
 
