@@ -18,21 +18,17 @@ from analysis.counters import Counters, Meter
 from analysis.errors import ClientError, CountersError, MissingCells, PreflightError, StoreError, StudyError
 from analysis.plan import Arm, Cell, Plan, Request, Sampling
 from analysis.progress import Line
-from analysis.servers import backend, diagnosis
+from analysis.servers import backend, checkpoints, diagnosis
 from analysis.servers.diagnosis import LEAST_ACCEPTANCE
 from analysis.store import Store
 
 
 def _mend_of_missing(plan: Plan, missing: Sequence[Cell]) -> str:
     """A record is known by the files of its model folder: without the folder no record fits."""
-    target = missing[0].arm.target
-    if target.fingerprint.startswith("absent "):
-        maker = (
-            "python -m analysis.dummy"
-            if missing[0].arm.server.load_format == "dummy"
-            else "python -m analysis prefetch"
-        )
-        return f"The folder {target.model} is not here, and records are known by its files: run {maker}."
+    arm = missing[0].arm
+    if arm.target.fingerprint.startswith("absent "):
+        maker = "python -m analysis.dummy" if checkpoints.made_up(arm) else "python -m analysis prefetch"
+        return f"The folder {arm.target.model} is not here, and records are known by its files: run {maker}."
     return (
         "Set measure to 'missing' on the machine to be measured, or records to 'reference' if there is a reference run "
         f"of {plan.study.study}."
