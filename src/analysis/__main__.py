@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _study(arguments) -> int:
-    from analysis.params import load_study
+    from analysis.study.params import load_study
 
     study = load_study(arguments.study)
     path = Path(arguments.study)
@@ -128,7 +128,7 @@ def _with_its_children(command: list[str]) -> int:
 
 
 def _list(arguments) -> int:
-    from analysis.params import load_study
+    from analysis.study.params import load_study
 
     for file in sorted(PARAMS.glob("*.yaml")):
         study = load_study(file)
@@ -137,9 +137,9 @@ def _list(arguments) -> int:
 
 
 def _plan(arguments) -> int:
-    from analysis import plan
-    from analysis.params import load_study
     from analysis.servers import render
+    from analysis.study import plan
+    from analysis.study.params import load_study
 
     made = plan.make(load_study(arguments.study))
     study = made.study
@@ -170,8 +170,8 @@ def _arms(made, name: str | None):
 
 
 def _measure(arguments) -> int:
-    from analysis.params import load_study
-    from analysis.study import Session
+    from analysis.session import Session
+    from analysis.study.params import load_study
 
     session = Session(load_study(arguments.study))
     arms = _arms(session.plan, arguments.arm)
@@ -183,18 +183,18 @@ def _measure(arguments) -> int:
 
 
 def _prefetch(arguments) -> int:
-    from analysis import plan
-    from analysis.params import load_study
     from analysis.servers import prefetch
+    from analysis.study import plan
+    from analysis.study.params import load_study
 
     prefetch.run(plan.make(load_study(arguments.study)))
     return 0
 
 
 def _preflight(arguments) -> int:
-    from analysis import plan
-    from analysis.params import load_study
     from analysis.servers import preflight
+    from analysis.study import plan
+    from analysis.study.params import load_study
 
     checks = preflight.run(plan.make(load_study(arguments.study)))
     for check in checks:
@@ -215,7 +215,7 @@ def _chapter(arguments) -> int:
 
 def _report(arguments) -> int:
     from analysis import chapter
-    from analysis.params import load_study
+    from analysis.study.params import load_study
 
     study = load_study(arguments.study, records="reference" if arguments.reference else None)
     if arguments.reference:
@@ -242,7 +242,7 @@ def _render(study, notebooks: list[Path], out: Path) -> int:
 
 def _bench(arguments) -> int:
     from analysis import bench
-    from analysis.params import load_study
+    from analysis.study.params import load_study
 
     print(f"{'step':24}{'min [s]':>10}{'median':>10}{'max':>10}")
     for name, *seconds in bench.run(load_study(arguments.study)):
@@ -251,17 +251,17 @@ def _bench(arguments) -> int:
 
 
 def _verdicts(arguments) -> int:
-    from analysis import verdicts
-    from analysis.params import load_study
+    from analysis.published import verdicts
+    from analysis.study.params import load_study
 
     print(verdicts.text(verdicts.of_study(load_study(arguments.study))))
     return 0
 
 
 def _publish(arguments) -> int:
-    from analysis import plan
-    from analysis.params import load_study, reference_file
-    from analysis.store import Store
+    from analysis.records.store import Store
+    from analysis.study import plan
+    from analysis.study.params import load_study, reference_file
 
     study = load_study(arguments.study)
     made, store = plan.make(study), Store(study.study)
@@ -275,9 +275,9 @@ def _publish(arguments) -> int:
 
 
 def _export(arguments) -> int:
-    from analysis import plan
-    from analysis.params import load_study
-    from analysis.store import Store
+    from analysis.records.store import Store
+    from analysis.study import plan
+    from analysis.study.params import load_study
 
     study = load_study(arguments.study)
     store = Store(study.study, arguments.records)

@@ -14,9 +14,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from analysis import acceptance, chapter, figures, params, plan, report, speedup
+from analysis import chapter, report
 from analysis.errors import MissingCells
-from analysis.store import Store
+from analysis.records.store import Store
+from analysis.science import acceptance, speedup
+from analysis.show import figures
+from analysis.study import params, plan
 
 
 def run(study: params.Study, runs: int = 5) -> list[tuple[str, float, float, float]]:
@@ -34,7 +37,7 @@ def run(study: params.Study, runs: int = 5) -> list[tuple[str, float, float, flo
     sweep, floor = speedup.paired(frames.requests), speedup.floor(frames.requests)
     executed = chapter.executed(study.study)
     steps: dict[str, Callable[[], object]] = {
-        "import the library": lambda: subprocess.run([sys.executable, "-c", "import analysis.study"], check=True),
+        "import the library": lambda: subprocess.run([sys.executable, "-c", "import analysis.session"], check=True),
         "plan": lambda: [c.id for c in plan.make(study).cells],
         "records to frames": lambda: Store(study.study, study.records).frames(made.cells),
         "acceptance": lambda: acceptance.by_position(frames.positions),

@@ -12,10 +12,10 @@ from pathlib import Path
 import nbformat
 import yaml
 
-from analysis import params, plan
 from analysis.errors import StudyError
 from analysis.places import NOTEBOOKS, PARAMS, RECORDS, REPORTS
 from analysis.progress import VARIABLE, follow
+from analysis.study import params, plan
 
 
 def run(notebook: Path, study_file: str | Path, out: Path) -> Path:

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from analysis import campaign, params, plan, store
 from analysis.errors import ServerError
+from analysis.measure import campaign
 from analysis.places import ROOT
+from analysis.records import store
 from analysis.servers import docker
+from analysis.study import params, plan
 
 TRAINED = ROOT / "data/miniature"
 PAIR = Path(os.environ.get("ANALYSIS_TEST_PAIR", TRAINED))
@@ -148,7 +150,9 @@ def test_no_container_survives_a_study_that_is_killed(engine, tmp_path):
     given["server"]["prefix_caching"] = None
     code = f"""
         from pathlib import Path
-        from analysis import campaign, params, plan, store
+        from analysis.measure import campaign
+        from analysis.study import params, plan
+        from analysis.records import store
         made = plan.make(params.validate({given!r}))
         records = store.Store("in-a-container", root=Path({str(tmp_path / "runs")!r}))
         campaign.ensure(made, made.needed("baseline"), records)

@@ -5,7 +5,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from analysis import params, plan, store
+from analysis.records import store
+from analysis.study import params, plan
 
 STAND_IN = Path(__file__).parent / "stand_in"
 

@@ -13,10 +13,12 @@ import psutil
 import pytest
 import yaml
 
-from analysis import acceptance, campaign, plan, speedup
 from analysis.errors import ClientError, CountersError, MissingCells, PreflightError, ServerError, StoreError
-from analysis.params import load_study
-from analysis.store import Store
+from analysis.measure import campaign
+from analysis.records.store import Store
+from analysis.science import acceptance, speedup
+from analysis.study import plan
+from analysis.study.params import load_study
 
 
 def launches(store):
@@ -44,7 +46,7 @@ def test_the_command_measure_fills_one_arm_then_the_rest_and_needs_nothing_that_
     code = f"""
         import sys
         from pathlib import Path
-        from analysis import store
+        from analysis.records import store
         store.RECORDS["runs"] = Path({str(tmp_path)!r})
         from analysis.__main__ import main
         code = main(["measure", {str(file)!r}, *sys.argv[1:]])
@@ -191,7 +193,9 @@ def _run_in_background(study_folder, fault="hangs-mid-cell", environment=None):
     code = f"""
         import signal
         from pathlib import Path
-        from analysis import campaign, params, plan, store
+        from analysis.measure import campaign
+        from analysis.study import params, plan
+        from analysis.records import store
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore Ctrl-C
         made = plan.make(params.load_study("miniature", k_values=[2], k=2, repeats=1, concurrency=[1], prompts="published", timing_tokens=9,
             code_programs=0, greedy_tokens=0, warmup=1, server={{"env": {{"FAULT": "{fault}"}}, "start_minutes": 0.5}}))

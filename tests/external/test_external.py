@@ -12,9 +12,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from analysis import acceptance, campaign, params, plan, store
 from analysis.errors import ServerError
+from analysis.measure import campaign
+from analysis.records import store
+from analysis.science import acceptance
 from analysis.servers import external
+from analysis.study import params, plan
 
 STAND_IN = Path(__file__).parents[1] / "engine" / "stand_in"
 

@@ -6,9 +6,10 @@ import nbformat
 import papermill
 import pytest
 
-from analysis import chapter, places, plan, report
-from analysis.params import load_study
-from analysis.store import Store
+from analysis import chapter, places, report
+from analysis.records.store import Store
+from analysis.study import plan
+from analysis.study.params import load_study
 
 CHAPTERS = [p.stem for p in chapter.chapters()]
 

@@ -13,7 +13,8 @@ from matplotlib import pyplot
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from plotly.subplots import make_subplots
 
-from analysis.show import MATPLOTLIB, Figure, Panel, Say, SideBySide, Table, arm_style
+from analysis.show.look import MATPLOTLIB, arm_style
+from analysis.show.outputs import Figure, Panel, Say, SideBySide, Table
 
 matplotlib.use("Agg")
 WORKLOADS = ["ja_finance", "en_finance", "py_code"]

@@ -5,8 +5,12 @@ import importlib.util
 import pandas as pd
 import pytest
 
-from analysis import acceptance, campaign, params, places, plan, speedup, store
+from analysis import places
+from analysis.measure import campaign
+from analysis.records import store
+from analysis.science import acceptance, speedup
 from analysis.servers import preflight
+from analysis.study import params, plan
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 if importlib.util.find_spec("vllm") is None:

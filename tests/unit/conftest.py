@@ -1,6 +1,6 @@
 """Builders of small tidy frames: what a test names is what it is about, the rest has harmless values.
 
-Frames go through `analysis.schema`, so they have the columns and types of those that the store returns.
+Frames go through `analysis.records.schema`, so they have the columns and types of those that the store returns.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 from hypothesis import settings
 
-from analysis import params, schema
-from analysis.plan import arm_name
+from analysis.records import schema
+from analysis.study import params
+from analysis.study.plan import arm_name
 
 # A busy machine must not fail a test: no deadlines, and few examples, since the whole set runs at every commit.
 settings.register_profile("study", deadline=None, max_examples=60)

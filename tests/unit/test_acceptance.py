@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis import acceptance
+from analysis.science import acceptance
 
 #: K: drafts, draft tokens, accepted, accepted by position (whole numbers that give the printed percentages and sum),
 #: printed acceptance rate [%], printed p_i [%]

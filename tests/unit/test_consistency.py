@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis import consistency, evidence, statements
 from analysis.errors import EvidenceError
-from analysis.intervals import apply, interval, overlap
+from analysis.published import consistency, evidence, statements
+from analysis.published.intervals import apply, interval, overlap
 
 TITLES = {
     "an overhead of 0.9",

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis import acceptance, costmodel
 from analysis.errors import ParamsError
-from analysis.stats import NoiseFloor
+from analysis.science import acceptance, costmodel
+from analysis.science.stats import NoiseFloor
 
 sys.path.insert(0, str(Path(__file__).parent))
 from study_frames import RHO, WORKLOADS, frames

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis import counters
-from analysis.counters import PER_POSITION, SCALARS, Counters, difference, parse
 from analysis.errors import CountersError
+from analysis.measure import counters
+from analysis.measure.counters import PER_POSITION, SCALARS, Counters, difference, parse
 
 COUNT = st.integers(0, 2**40)
 #: suzuki-shoten's table A.1, row K = 4; counts by position that give its percentages and its sum

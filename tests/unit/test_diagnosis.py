@@ -6,10 +6,11 @@ import pandas as pd
 import pytest
 import yaml
 
-from analysis import plan, tables
-from analysis.params import load_study
 from analysis.places import DATA
 from analysis.servers import diagnosis, facts
+from analysis.show import tables
+from analysis.study import plan
+from analysis.study.params import load_study
 
 HEALTHY = """
 (APIServer pid=1) INFO 11-01 10:00:00 [model.py:612] Resolved architecture: Gemma4ForConditionalGeneration

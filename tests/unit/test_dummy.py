@@ -10,10 +10,11 @@ import torch
 from tokenizers.decoders import DecodeStream
 from transformers import AutoConfig, AutoTokenizer, Gemma4AssistantForCausalLM, Gemma4ForCausalLM
 
-from analysis import dummy, plan, shapes, vllm_dummy
+from analysis import dummy, shapes, vllm_dummy
 from analysis.errors import ParamsError, StudyError
-from analysis.params import load_study
 from analysis.servers import checkpoints, machine, preflight
+from analysis.study import plan
+from analysis.study.params import load_study
 
 BOTH = pytest.mark.parametrize("name", dummy.NAMES)
 

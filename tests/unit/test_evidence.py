@@ -8,8 +8,8 @@ import shutil
 import pandas as pd
 import pytest
 
-from analysis import evidence
 from analysis.errors import EvidenceError
+from analysis.published import evidence
 
 # Numbers a table of each article holds: rows of measurements.csv and acceptance.csv. A table of r rows and c number
 # columns gives r x c: 2.1 is 3 workloads x (3 + 3 + 1), 3.1 is 3 + 4 x 3 x 2, A.1 is 4 x 5 and 1 + 2 + 4 + 8 positions.

@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import acceptance, figures, losslessness, speedup
-from analysis.show import PLOTLY_MIME
-from analysis.stats import NoiseFloor
+from analysis.science import acceptance, losslessness, speedup
+from analysis.science.stats import NoiseFloor
+from analysis.show import figures
+from analysis.show.outputs import PLOTLY_MIME
 
 FLOOR = NoiseFloor(1.05, "launches", 2)
 UNKNOWN = NoiseFloor(float("nan"), "repeats of one launch", 0)

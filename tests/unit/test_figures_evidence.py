@@ -8,8 +8,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis import acceptance, consistency, costmodel, evidence, figures_evidence, physics, tables_evidence, verdicts
-from analysis.costmodel import Assumptions
+from analysis.published import consistency, evidence, physics, verdicts
+from analysis.published import figures as figures_evidence
+from analysis.published import tables as tables_evidence
+from analysis.science import acceptance, costmodel
+from analysis.science.costmodel import Assumptions
 
 sys.path.insert(0, str(Path(__file__).parent))
 from study_frames import RHO, about, frames

@@ -5,7 +5,8 @@ import base64
 import pandas as pd
 import pytest
 
-from analysis import generated
+from analysis.science import generated
+from analysis.show import panels
 
 PASSED = {**dict.fromkeys(generated.CHECKS, True), "rows": 119, "reason": "", "code": "print(1)", "chart": None}
 
@@ -77,14 +78,14 @@ def test_passing_is_paired_by_seed():
 def test_a_panel_shows_the_first_program_with_a_chart():
     chart = base64.b64encode(b"\x89PNG").decode()
     rows = [{"seed": 1}, {"seed": 2, "chart": chart, "code": "chart()"}, {"seed": 3, "chart": chart}]
-    panel = generated.panels(programs(*rows))[0]
+    panel = panels.of_programs(programs(*rows))[0]
     assert (panel.title, panel.code, panel.png, panel.ok) == ("baseline, seed 2", "chart()", b"\x89PNG", True)
     assert "119 rows" in panel.outcome and "10.00 s" in panel.outcome and "baseline" in panel.alt
 
 
 def test_without_a_chart_the_first_program_is_shown_with_the_reason_it_failed():
     rows = [mtp(seed=5, passed=False, reason="NameError: name 'pd' is not defined", code=None), mtp(seed=6)]
-    panel = generated.panels(programs(*rows))[0]
+    panel = panels.of_programs(programs(*rows))[0]
     assert (panel.title, panel.outcome, panel.ok, panel.png) == (
         "mtp-k4, seed 5",
         "NameError: name 'pd' is not defined",
@@ -95,9 +96,11 @@ def test_without_a_chart_the_first_program_is_shown_with_the_reason_it_failed():
 
 
 def test_an_arm_without_any_chart_beside_one_with_a_chart_gets_a_panel_without_a_picture():
-    found = generated.panels(programs({"chart": base64.b64encode(b"x").decode()}, mtp(passed=False, reason="no chart")))
+    found = panels.of_programs(
+        programs({"chart": base64.b64encode(b"x").decode()}, mtp(passed=False, reason="no chart"))
+    )
     assert [p.png for p in found] == [b"x", None]
 
 
 def test_panels_come_baseline_first():
-    assert [p.title.split(",")[0] for p in generated.panels(programs(mtp(), {}))] == ["baseline", "mtp-k4"]
+    assert [p.title.split(",")[0] for p in panels.of_programs(programs(mtp(), {}))] == ["baseline", "mtp-k4"]

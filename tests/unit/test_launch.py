@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import yaml
 
-from analysis import places, plan
-from analysis.params import load_study
+from analysis import places
 from analysis.servers import launch, render
+from analysis.study import plan
+from analysis.study.params import load_study
 
 PATCHED = "/usr/local/lib/python3.12/dist-packages/vllm/model_executor/models/gemma4_mtp.py"
 

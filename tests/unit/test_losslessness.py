@@ -2,7 +2,7 @@
 
 import pytest
 
-from analysis import losslessness
+from analysis.science import losslessness
 
 
 def greedy(build, baseline: dict[str, str], again: dict[str, str], mtp: dict[str, str]):

@@ -8,9 +8,9 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from analysis import params, plan
 from analysis.errors import ParamsError
 from analysis.places import PARAMS
+from analysis.study import params, plan
 
 FILES = sorted(PARAMS.glob("*.yaml"))
 VALID = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from analysis import evidence, physics
+from analysis.published import evidence, physics
 
 
 @pytest.fixture(scope="module")

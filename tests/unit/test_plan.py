@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis import params, plan
 from analysis.errors import ParamsError
-from analysis.plan import Sampling
+from analysis.study import params, plan
+from analysis.study.plan import Sampling
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from analysis import plan
 from analysis.errors import PreflightError
-from analysis.params import Patch, validate
 from analysis.servers import prefetch
+from analysis.study import plan
+from analysis.study.params import Patch, validate
 
 SOUND = b"class Layer:\n    pass\n" * 50
 FILES = {

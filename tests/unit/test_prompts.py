@@ -2,8 +2,8 @@
 
 import pytest
 
-from analysis import prompts
 from analysis.errors import ParamsError
+from analysis.study import prompts
 
 
 @pytest.fixture

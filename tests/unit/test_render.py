@@ -12,11 +12,11 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analysis import plan
 from analysis.errors import ParamsError
-from analysis.params import load_study, validate
 from analysis.places import PARAMS
 from analysis.servers import launch, render
+from analysis.study import plan
+from analysis.study.params import load_study, validate
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "schemas" / "kubernetes.json").read_text())
 ARMS = [

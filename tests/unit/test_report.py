@@ -24,7 +24,7 @@ from analysis.report.svg import inline_svg
 sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
 from report_demo import demo_notebooks, notebook, output_of, speedup_bars, write_demo
 
-from analysis.show import Panel, Say, SideBySide, Table
+from analysis.show.outputs import Panel, Say, SideBySide, Table
 
 
 @pytest.fixture(scope="module")

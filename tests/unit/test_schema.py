@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis import schema
 from analysis.errors import StoreError
+from analysis.records import schema
 
 
 def test_speeds_come_from_tokens_of_usage_and_times_of_content(build):

@@ -13,20 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib import pyplot
 
-from analysis.show import (
-    INK,
-    MATPLOTLIB,
-    PLOTLY_MIME,
-    Figure,
-    Panel,
-    Say,
-    SideBySide,
-    Table,
-    arm_style,
-    cell_text,
-    static_svg,
-    table_html,
-)
+from analysis.show.look import INK, MATPLOTLIB, arm_style, static_svg
+from analysis.show.outputs import PLOTLY_MIME, Figure, Panel, Say, SideBySide, Table, cell_text, table_html
 
 matplotlib.use("Agg")
 

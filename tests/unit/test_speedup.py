@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis import speedup
-from analysis.stats import NoiseFloor
+from analysis.science import speedup
+from analysis.science.stats import NoiseFloor
 
 UNKNOWN = NoiseFloor(float("nan"), "repeats of one launch", 0)
 #: suzuki-shoten's table 3.1 (26B-A4B, three runs): mean seconds by K, printed speedup

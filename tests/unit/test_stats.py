@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis import stats
+from analysis.science import stats
 
 RATIOS = st.lists(st.floats(0.01, 100), min_size=2, max_size=8)
 

@@ -12,9 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analysis import campaign, params, plan, store
 from analysis.errors import MissingCells, StoreError
-from analysis.store import Store
+from analysis.measure import campaign
+from analysis.records import store
+from analysis.records.store import Store
+from analysis.study import params, plan
 
 
 @pytest.fixture
@@ -177,7 +179,7 @@ FILL = """
     import json, resource, signal, sys
     from pathlib import Path
     from analysis.errors import StoreError
-    from analysis.store import Store
+    from analysis.records.store import Store
 
     kept, room, size = Store("demo", root=Path(sys.argv[1])), int(sys.argv[2]), int(sys.argv[3])
     kept.append({"cell_id": "a", "status": "ok"}, [{"cell_id": "a", "text": "kept"}])
@@ -211,7 +213,7 @@ FILL_DISK = """
     import sys
     from pathlib import Path
     from analysis.errors import StoreError
-    from analysis.store import Store
+    from analysis.records.store import Store
 
     kept, root = Store("demo", root=Path(sys.argv[1])), Path(sys.argv[1])
     kept.append({"cell_id": "a", "status": "ok"}, [{"cell_id": "a", "text": "kept"}])
@@ -258,7 +260,7 @@ def test_a_folder_that_cannot_be_made_is_one_clear_error(tmp_path, cells):
 
 
 def test_a_study_that_is_being_measured_is_not_measured_by_a_second_process(kept, build, cells):
-    other = "from analysis.store import Store; from pathlib import Path; import sys\n"
+    other = "from analysis.records.store import Store; from pathlib import Path; import sys\n"
     other += "with Store('demo', root=Path(sys.argv[1])).lock():\n    print('held', flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", other, str(kept.folder.parent)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

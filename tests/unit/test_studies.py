@@ -2,11 +2,12 @@
 
 import pytest
 
-from analysis import plan, shapes
+from analysis import shapes
 from analysis.__main__ import main
-from analysis.params import load_study
 from analysis.places import PARAMS
 from analysis.servers import checkpoints, preflight
+from analysis.study import plan
+from analysis.study.params import load_study
 
 FILES = sorted(PARAMS.glob("*.yaml"))
 OF_THE_ARTICLES = {

@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import acceptance, generated, losslessness, plan, speedup, tables
+from analysis.science import acceptance, generated, losslessness, speedup
+from analysis.science.stats import NoiseFloor
 from analysis.servers import facts
-from analysis.stats import NoiseFloor
+from analysis.show import tables
+from analysis.study import plan
 
 FLOOR = NoiseFloor(1.05, "launches", 6)
 UNKNOWN = NoiseFloor(float("nan"), "repeats of one launch", 0)

@@ -10,10 +10,10 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from analysis import claims, evidence, verdicts
-from analysis.claims import CONTRADICTED, REPRODUCED, UNCLEAR, UNTESTED
 from analysis.errors import EvidenceError
-from analysis.stats import NoiseFloor
+from analysis.published import claims, evidence, verdicts
+from analysis.published.claims import CONTRADICTED, REPRODUCED, UNCLEAR, UNTESTED
+from analysis.science.stats import NoiseFloor
 
 sys.path.insert(0, str(Path(__file__).parent))
 from study_frames import RHO, WORKLOADS, about, frames

@@ -19,7 +19,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook
 
 from analysis.report.svg import inline_svg
-from analysis.show import PLOTLY_MIME
+from analysis.show.outputs import PLOTLY_MIME
 
 TEMPLATES = Path(__file__).parent / "templates"
 _ATTRIBUTES = {

@@ -22,7 +22,8 @@ from analysis.errors import ReportError
 from analysis.report.executed import Chapter, read_chapters
 from analysis.report.fragments import TEMPLATES, Fragments, clean, markdown
 from analysis.report.leaks import leaks
-from analysis.show import STAMPS, cell_text
+from analysis.show.look import STAMPS
+from analysis.show.outputs import cell_text
 
 LIMIT = 8 * 1024**2  # bytes of a page that can still be mailed
 STAMP_MEANING = {

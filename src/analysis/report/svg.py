@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from analysis.show import INK
+from analysis.show.look import INK
 
 
 def inline_svg(text: str, prefix: str) -> str:

@@ -9,9 +9,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from analysis.places import ROOT
-from analysis.plan import Arm
 from analysis.servers import docker, external, process
 from analysis.servers.process import Running
+from analysis.study.plan import Arm
 
 SERVE = {"process": process.serve, "docker": docker.serve, "external": external.serve}
 

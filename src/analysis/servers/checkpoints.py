@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from analysis.params import Model, inside
-from analysis.plan import Arm
 from analysis.servers import launch
+from analysis.study.params import Model, inside
+from analysis.study.plan import Arm
 
 HUB_IN_CONTAINER = "/root/.cache/huggingface"
 #: Name of a format in data/models.yaml by the words of a checkpoint's name.

@@ -9,8 +9,8 @@ from functools import lru_cache
 import yaml
 
 from analysis.places import DATA
-from analysis.plan import Arm
 from analysis.servers.facts import StartupFacts
+from analysis.study.plan import Arm
 
 #: A drafter with less than this share accepted is sick (a paired one: 0.3 to 0.8).
 LEAST_ACCEPTANCE = 0.02

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from analysis.errors import ServerError
-from analysis.plan import Arm
 from analysis.servers import facts, keeper, launch
 from analysis.servers.process import Progress, Running, failure, free_port, port_is_free, wait_until_healthy
+from analysis.study.plan import Arm
 
 #: Every container of the study carries this label; its value is the launch's folder.
 LABEL = "analysis.launch"

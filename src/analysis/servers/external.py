@@ -18,10 +18,10 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from analysis.errors import ServerError
-from analysis.params import inside
-from analysis.plan import Arm
 from analysis.servers import facts, render
 from analysis.servers.process import Progress, Running
+from analysis.study.params import inside
+from analysis.study.plan import Arm
 
 #: One sample a draft position, from the start of a server that speculates.
 PER_POSITION = "vllm:spec_decode_num_accepted_tokens_per_pos_total"

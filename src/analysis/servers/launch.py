@@ -7,8 +7,8 @@ import os
 import shlex
 import sys
 
-from analysis.params import inside
-from analysis.plan import Arm
+from analysis.study.params import inside
+from analysis.study.plan import Arm
 
 PORT_IN_CONTAINER = 8000
 NAME = "vllm-mtp"

@@ -16,9 +16,9 @@ from pathlib import Path
 import httpx
 
 from analysis.errors import PreflightError
-from analysis.params import Model, Patch
-from analysis.plan import Arm, Plan
 from analysis.servers import checkpoints, machine, patchfile
+from analysis.study.params import Model, Patch
+from analysis.study.plan import Arm, Plan
 
 #: Files of a repository that a server reads; other formats of the same weights stay where they are.
 WANTED = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")

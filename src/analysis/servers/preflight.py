@@ -18,11 +18,11 @@ from typing import Any, Literal
 import yaml
 
 from analysis import sandbox, shapes
-from analysis.params import Model
 from analysis.places import DATA
-from analysis.plan import Arm, Plan
 from analysis.servers import checkpoints, launch, machine, patchfile
 from analysis.servers.process import port_is_free
+from analysis.study.params import Model
+from analysis.study.plan import Arm, Plan
 
 Verdict = Literal["ok", "warn", "fail"]
 

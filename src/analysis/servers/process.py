@@ -17,9 +17,9 @@ import httpx
 import psutil
 
 from analysis.errors import ServerError
-from analysis.plan import Arm
 from analysis.servers import diagnosis, facts, launch
 from analysis.servers.guard import TAG
+from analysis.study.plan import Arm
 
 Progress = Callable[[str], None]
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from analysis.params import Model, inside
-from analysis.plan import Arm
 from analysis.servers import launch as commands
+from analysis.study.params import Model, inside
+from analysis.study.plan import Arm
 
 #: Image for an arm whose study names none: the first release that is safe on every machine of the articles.
 RELEASE_IMAGE = "vllm/vllm-openai:v0.28.0"

@@ -10,12 +10,17 @@ from typing import Any
 import pandas as pd
 from IPython import get_ipython
 
-from analysis import campaign, generated, params, plan, provenance, sandbox, tables
+from analysis import sandbox
 from analysis.errors import MissingCells, ParamsError, PreflightError
+from analysis.measure import campaign
 from analysis.progress import Line
+from analysis.records import provenance
+from analysis.records.store import Frames, Store
+from analysis.science import generated
 from analysis.servers import backend, launch, preflight
-from analysis.show import Say, Table
-from analysis.store import Frames, Store
+from analysis.show import tables
+from analysis.show.outputs import Say, Table
+from analysis.study import params, plan
 
 
 def open_study(study: str, **chapter: Any) -> Session:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis import drawing
-from analysis.drawing import Axes
-from analysis.show import Figure
-from analysis.stats import NoiseFloor
+from analysis.science.stats import NoiseFloor
+from analysis.show import drawing
+from analysis.show.drawing import Axes
+from analysis.show.outputs import Figure
 
 
 def speed(table: pd.DataFrame, stamp: str) -> Figure:

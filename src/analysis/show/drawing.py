@@ -16,7 +16,7 @@ import pandas as pd
 import seaborn as sns
 from plotly.subplots import make_subplots
 
-from analysis.show import INK, MATPLOTLIB, Style, arm_style
+from analysis.show.look import INK, MATPLOTLIB, Style, arm_style
 
 _WORKLOAD = {
     "py_code": Style("#009E73", "solid", "circle", "o", "-"),

@@ -12,15 +12,15 @@ from dataclasses import asdict, replace
 
 import filelock
 
-from analysis import provenance
-from analysis.client import Answer, Client
-from analysis.counters import Counters, Meter
 from analysis.errors import ClientError, CountersError, MissingCells, PreflightError, StoreError, StudyError
-from analysis.plan import Arm, Cell, Plan, Request, Sampling
+from analysis.measure.client import Answer, Client
+from analysis.measure.counters import Counters, Meter
 from analysis.progress import Line
+from analysis.records import provenance
+from analysis.records.store import Store
 from analysis.servers import backend, checkpoints, diagnosis
 from analysis.servers.diagnosis import LEAST_ACCEPTANCE
-from analysis.store import Store
+from analysis.study.plan import Arm, Cell, Plan, Request, Sampling
 
 
 def _mend_of_missing(plan: Plan, missing: Sequence[Cell]) -> str:

@@ -9,11 +9,14 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from analysis import acceptance, costmodel, evidence, losslessness, params, plan, shapes, speedup, stats
-from analysis.claims import REPRODUCED, SUMMARY, family, judge
-from analysis.evidence import Evidence
+from analysis import shapes
 from analysis.places import PARAMS
-from analysis.store import Store
+from analysis.published import evidence
+from analysis.published.claims import REPRODUCED, SUMMARY, family, judge
+from analysis.published.evidence import Evidence
+from analysis.records.store import Store
+from analysis.science import acceptance, costmodel, losslessness, speedup, stats
+from analysis.study import params, plan
 
 #: tokens that a campaign's first, cold request asks for
 FIRST_TOKENS = 32

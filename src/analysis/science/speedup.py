@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.stats import NoiseFloor, geometric_mean, noise_floor, ratio_interval
+from analysis.science.stats import NoiseFloor, geometric_mean, noise_floor, ratio_interval
 
 KEYS = ["variant", "arm", "k", "workload"]
 

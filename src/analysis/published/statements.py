@@ -13,8 +13,8 @@ import pandas as pd
 
 from analysis import shapes
 from analysis.errors import EvidenceError
-from analysis.evidence import Evidence
-from analysis.intervals import INF, Interval, apply, check, interval, overlap
+from analysis.published.evidence import Evidence
+from analysis.published.intervals import INF, Interval, apply, check, interval, overlap
 
 
 def statements(evidence: Evidence) -> pd.DataFrame:

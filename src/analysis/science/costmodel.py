@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
 
-from analysis.acceptance import al_from_positions
 from analysis.errors import ParamsError
+from analysis.science.acceptance import al_from_positions
+from analysis.science.stats import NoiseFloor, geometric_mean, ratio_interval
 from analysis.shapes import machines
-from analysis.stats import NoiseFloor, geometric_mean, ratio_interval
 
 KEYS = ["variant", "arm", "k", "workload"]
 

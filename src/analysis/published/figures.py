@@ -6,12 +6,16 @@ import matplotlib
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis import costmodel, drawing, physics, shapes
-from analysis.claims import family
-from analysis.costmodel import Assumptions
-from analysis.drawing import Axes
-from analysis.evidence import Evidence
-from analysis.show import INK, MATPLOTLIB, Figure, Style, arm_style
+from analysis import shapes
+from analysis.published import physics
+from analysis.published.claims import family
+from analysis.published.evidence import Evidence
+from analysis.science import costmodel
+from analysis.science.costmodel import Assumptions
+from analysis.show import drawing
+from analysis.show.drawing import Axes
+from analysis.show.look import INK, MATPLOTLIB, Style, arm_style
+from analysis.show.outputs import Figure
 
 #: what published figures carry instead of a study's stamp: others measured them
 PUBLISHED = "measured"

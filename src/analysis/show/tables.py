@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from analysis import speedup
-from analysis.plan import Plan
+from analysis.science import speedup
+from analysis.science.stats import NoiseFloor, geometric_mean
 from analysis.servers.facts import StartupFacts, differences
-from analysis.show import Table
-from analysis.stats import NoiseFloor, geometric_mean
+from analysis.show.outputs import Table
+from analysis.study.plan import Plan
 
 _SPEED = {
     "seconds": ".2f",

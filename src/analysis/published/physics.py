@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import pandas as pd
 
 from analysis import shapes
-from analysis.evidence import Evidence
-from analysis.stats import geometric_mean
+from analysis.published.evidence import Evidence
+from analysis.science.stats import geometric_mean
 
 POSSIBLE, DEGENERATE, IMPOSSIBLE = "possible", "above the bound unless text is degenerate", "impossible"
 SETTING = [

@@ -19,17 +19,17 @@ from typing import Any
 import filelock
 import pandas as pd
 
-from analysis import schema
 from analysis.errors import StoreError
 from analysis.places import RECORDS
-from analysis.plan import Cell
+from analysis.records import schema
+from analysis.study.plan import Cell
 
 FORMAT = 1
 
 
 @dataclass(frozen=True)
 class Frames:
-    """Tidy frames of the cells that were asked for; columns and units in `analysis.schema`."""
+    """Tidy frames of the cells that were asked for; columns and units in `analysis.records.schema`."""
 
     cells: pd.DataFrame
     requests: pd.DataFrame

@@ -1,14 +1,12 @@
-"""The Python that the arms generated: requests and sandbox outcomes -> one tidy frame, comparisons, panels. Pure."""
+"""The Python that the arms generated: requests and sandbox outcomes -> one tidy frame, comparisons. Pure."""
 
 from __future__ import annotations
 
-from base64 import b64decode
 from typing import Any
 
 import pandas as pd
 
-from analysis.show import Panel
-from analysis.stats import mcnemar, wilson
+from analysis.science.stats import mcnemar, wilson
 
 CHECKS = ["parsed", "ran", "columns_ok", "rows_ok", "returns_ok", "chart_written", "passed"]
 
@@ -71,28 +69,3 @@ def compare(programs: pd.DataFrame) -> tuple[float, float, float]:
         float(base.generate_s.mean() / arm.generate_s.mean()),
         mcnemar(int((first & ~second).sum()), int((~first & second).sum())),
     )
-
-
-def panels(programs: pd.DataFrame) -> list[Panel]:
-    """One panel an arm: its first program that has a chart (else its first), with outcome and chart."""
-    found = []
-    for (arm, _k), group in programs.sort_values("k").groupby(["arm", "k"], sort=False):
-        group = group.assign(**{c: group[c].fillna("") for c in ("chart", "code", "reason")})
-        charted = group[group.chart.str.len() > 0]
-        r = (charted if len(charted) else group).iloc[0]
-        outcome = (
-            f"{int(r.rows)} rows, returns right; generated in {r.generate_s:.2f} s, executed in {r.execute_s:.2f} s"
-            if r.passed
-            else r.reason
-        )
-        found.append(
-            Panel(
-                f"{arm}, seed {r.seed}",
-                r.code,
-                outcome,
-                bool(r.passed),
-                b64decode(r.chart) if r.chart else None,
-                f"Bar chart of monthly returns drawn by the program of {arm}",
-            )
-        )
-    return found

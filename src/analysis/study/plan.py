@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from analysis.errors import ParamsError
-from analysis.params import Model, Server, Study, Variant
-from analysis.prompts import Prompt, workload
+from analysis.study.params import Model, Server, Study, Variant
+from analysis.study.prompts import Prompt, workload
 
 #: What each chapter needs, as (experiment, which arms). ``main`` is the MTP arm at the study's K.
 NEEDS: dict[str, tuple[tuple[str, str], ...]] = {

@@ -13,7 +13,7 @@ from itertools import pairwise
 import pandas as pd
 
 from analysis.errors import EvidenceError
-from analysis.evidence import Evidence
+from analysis.published.evidence import Evidence
 
 REPRODUCED, CONTRADICTED, UNCLEAR, UNTESTED = "reproduced", "contradicted", "not distinguishable", "not tested here"
 #: columns that say what was measured, then the number; `quantisation` is a family (fp8, nvfp4, bf16, int4, gguf)

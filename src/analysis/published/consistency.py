@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Mapping
 import pandas as pd
 
 from analysis import shapes
-from analysis.evidence import Evidence
-from analysis.intervals import Interval, apply, check, interval, last_digit
-from analysis.statements import relations, statements
+from analysis.published.evidence import Evidence
+from analysis.published.intervals import Interval, apply, check, interval, last_digit
+from analysis.published.statements import relations, statements
 
 SETTING = ["source", "hardware", "engine", "engine_version", "model", "quantisation", "workload", "sampling", "label"]
 SPEEDS = {"seconds", "chars_s", "tok_s", "aggregate_tok_s", "speedup"}

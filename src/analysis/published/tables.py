@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis import costmodel, physics
-from analysis.costmodel import Assumptions
-from analysis.evidence import Evidence
-from analysis.show import Table
+from analysis.published import physics
+from analysis.published.evidence import Evidence
+from analysis.science import costmodel
+from analysis.science.costmodel import Assumptions
+from analysis.show.outputs import Table
 
 _TIMES, _TOK, _TWO = "{:.2f}×".format, "{:.1f}".format, "{:.2f}".format
 

@@ -15,7 +15,7 @@ import httpx
 import openai
 
 from analysis.errors import ClientError
-from analysis.plan import Cell, Request
+from analysis.study.plan import Cell, Request
 
 
 @dataclass(frozen=True)

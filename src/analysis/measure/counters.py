@@ -16,7 +16,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from analysis.errors import CountersError
-from analysis.plan import Arm
+from analysis.study.plan import Arm
 
 SCALARS = {
     "drafts": "vllm:spec_decode_num_drafts_total",

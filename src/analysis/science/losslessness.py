@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.stats import mcnemar, wilson
+from analysis.science.stats import mcnemar, wilson
 
 
 def pairs(requests: pd.DataFrame) -> pd.DataFrame:

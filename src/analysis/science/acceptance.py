@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.stats import wilson
+from analysis.science.stats import wilson
 
 _COUNTS = ["requests", "completion_tokens", "drafts", "draft_tokens", "accepted"]
 

@@ -1,0 +1,1 @@
+"""What others published: the numbers, the claims, and whether they can be true."""

@@ -1,0 +1,1 @@
+"""Frames and numbers in, figures, tables and sentences out."""
