@@ -32,7 +32,7 @@ NEEDS = {
     "cuda-x86_64": (20, (2, 31)),
     "cuda-aarch64": (20, (2, 34)),
 }
-FAILURES = [  # what pip prints -> why, mend
+FAILURES = [  # what pip prints -> why, fix
     (r"No space left on device", "the disk is full", "free some space ({gib} GiB are needed), then run again"),
     (
         r"name resolution|Name or service not known|Failed to establish a new connection|Read timed out|ProxyError"
@@ -51,10 +51,10 @@ FAILURES = [  # what pip prints -> why, mend
 
 
 class SetupError(Exception):
-    """What, why and mend, shown on one screen."""
+    """What, why and fix, shown on one screen."""
 
-    def __init__(self, what, why="", mend=""):
-        lines = [what] + (["Why: " + why] if why else []) + (["Mend: " + mend] if mend else [])
+    def __init__(self, what, why="", fix=""):
+        lines = [what] + (["Why: " + why] if why else []) + (["Fix: " + fix] if fix else [])
         super().__init__("\n".join(lines))
 
 
@@ -340,12 +340,12 @@ def pip_or_stop(venv, title, arguments, total, lock):
         return
     last = "\n".join("  | " + line[:180] for line in output.rstrip().splitlines()[-10:])
     log = os.path.relpath(os.path.join(venv, LOG), ROOT)
-    why, mend = "pip ended with exit code %d; the end of %s is below" % (code, log), "read %s, then run again" % log
+    why, fix = "pip ended with exit code %d; the end of %s is below" % (code, log), "read %s, then run again" % log
     for pattern, reason, cure in FAILURES:
         if re.search(pattern, output):
-            why, mend = reason, cure.format(gib=NEEDS[lock][0])
+            why, fix = reason, cure.format(gib=NEEDS[lock][0])
             break
-    raise SetupError("pip could not install the %s." % title, why, mend + "; what is installed is kept\n" + last)
+    raise SetupError("pip could not install the %s." % title, why, fix + "; what is installed is kept\n" + last)
 
 
 def install_torch(venv, pin, lock):

@@ -1,4 +1,4 @@
-"""The command line: ``python -m analysis <command>``. Every command prints one screen; errors name their mend."""
+"""The command line: ``python -m analysis <command>``. Every command prints one screen; errors name their fix."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         _prefetch,
         "download the checkpoints and the patched file that a study needs; sizes first, resumable",
     )
-    add("preflight", _preflight, "every check with its verdict and mend; exit 1 if one fails")
+    add("preflight", _preflight, "every check with its verdict and fix; exit 1 if one fails")
     command = add("measure", _measure, "measure what is missing, start no notebook: for a bare GPU machine")
     command.add_argument("--arm", help="only this arm")
     command = add("chapter", _chapter, "run one notebook by papermill with a study's parameters")
@@ -164,7 +164,7 @@ def _arms(made, name: str | None):
         raise StudyError(
             f"There is no arm '{name}'.",
             why=f"The study has {', '.join(a.name for a in made.arms)}.",
-            mend="Name one of these.",
+            fix="Name one of these.",
         )
     return arms
 
@@ -199,8 +199,8 @@ def _preflight(arguments) -> int:
     checks = preflight.run(plan.make(load_study(arguments.study)))
     for check in checks:
         print(f"{check.verdict.upper():5} {check.name}: {check.evidence}")
-        if check.mend:
-            print(f"      Mend: {check.mend}")
+        if check.fix:
+            print(f"      Fix: {check.fix}")
     failed = sum(c.verdict == "fail" for c in checks)
     print(f"\n{len(checks)} checks, {failed} failed, {sum(c.verdict == 'warn' for c in checks)} warnings.")
     return 1 if failed else 0
@@ -227,7 +227,7 @@ def _report(arguments) -> int:
     if not notebooks:
         raise StudyError(
             f"No notebook of the study {study.study} was executed yet.",
-            mend=f"make study PARAMS=papermill_params/{study.study}.yaml",
+            fix=f"make study PARAMS=papermill_params/{study.study}.yaml",
         )
     return _render(study, notebooks, REPORTS / study.study / "index.html")
 
@@ -267,7 +267,7 @@ def _publish(arguments) -> int:
     made, store = plan.make(study), Store(study.study)
     if missing := [c for c in made.cells if c.id not in store.complete()]:
         raise MissingCells(
-            f"{len(missing)} cells of {study.study} have no record yet.", mend="Finish the study first: make study."
+            f"{len(missing)} cells of {study.study} have no record yet.", fix="Finish the study first: make study."
         )
     reference = Store(study.study, "reference")
     print(f"{_shown(reference.folder)}: {store.publish(made.cells, reference, reference_file(study))} cells")
@@ -285,7 +285,7 @@ def _export(arguments) -> int:
     if frames.cells.empty:
         raise MissingCells(
             f"The study {study.study} has no records in data/{arguments.records}.",
-            mend="Measure it first, or give --records reference.",
+            fix="Measure it first, or give --records reference.",
         )
     folder = arguments.out or store.folder / "export"
     folder.mkdir(parents=True, exist_ok=True)

@@ -32,7 +32,7 @@ def run(study: params.Study, runs: int = 5) -> list[tuple[str, float, float, flo
     """
     made, store = plan.make(study), Store(study.study, study.records)
     if not store.complete():
-        raise MissingCells(f"The study {study.study} has no records in data/{study.records}.", mend="Measure it first.")
+        raise MissingCells(f"The study {study.study} has no records in data/{study.records}.", fix="Measure it first.")
     frames = store.frames(made.cells)
     sweep, floor = speedup.paired(frames.requests), speedup.floor(frames.requests)
     executed = chapter.executed(study.study)

@@ -53,7 +53,7 @@ def run(notebook: Path, study_file: str | Path, out: Path) -> Path:
             raise StudyError(
                 *_told(error),
                 details=""
-                if error.ename.endswith("Error") and "Mend:" in error.evalue
+                if error.ename.endswith("Error") and "Fix:" in error.evalue
                 else f"The notebook as it failed: {kept}",
             ) from None
         finally:
@@ -101,7 +101,7 @@ def _plain_kernel(folder: Path) -> str:
 
 def _told(error) -> tuple[str, str, str]:
     """The message of a failed cell: our own as it stands, another one with the cell that raised it."""
-    if "Mend:" in error.evalue or error.ename in {cls.__name__ for cls in StudyError.__subclasses__()}:
+    if "Fix:" in error.evalue or error.ename in {cls.__name__ for cls in StudyError.__subclasses__()}:
         return error.evalue, "", ""
     return (
         f"Cell {error.exec_count} failed: {error.ename}: {error.evalue}",

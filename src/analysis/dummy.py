@@ -44,7 +44,7 @@ def write(name: str, folder: Path) -> None:
             _write_json(path / "tokenizer_config.json", _tokenizer_config())
             (path / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
     except OSError as error:
-        raise StudyError(f"{folder} cannot be written.", why=str(error), mend="Name another folder: --into.") from None
+        raise StudyError(f"{folder} cannot be written.", why=str(error), fix="Name another folder: --into.") from None
 
 
 def target(name: str) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def _shape(name: str) -> shapes.Target:
         why="Its drafter sorts the vocabulary by a table that only the checkpoint has."
         if name in shapes.models()[0]
         else "data/models.yaml has no target of this name.",
-        mend=f"Name one of {', '.join(known)}.",
+        fix=f"Name one of {', '.join(known)}.",
     )
 
 

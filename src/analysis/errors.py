@@ -1,4 +1,4 @@
-"""The one family of errors a user can meet: what happened, why, and the mend, on one screen."""
+"""The one family of errors a user can meet: what happened, why, and the fix, on one screen."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class StudyError(Exception):
         What went wrong, one sentence.
     why : str
         The reason, as far as it is known.
-    mend : str
+    fix : str
         What to do about it, as concretely as possible.
     details : str
         Raw evidence (last log lines, a response body); cut to ``DETAIL_LINES`` lines when shown.
@@ -22,16 +22,16 @@ class StudyError(Exception):
 
     DETAIL_LINES = 15
 
-    def __init__(self, what: str, why: str = "", mend: str = "", details: str = ""):
-        self.what, self.why, self.mend, self.details = what, why, mend, details
+    def __init__(self, what: str, why: str = "", fix: str = "", details: str = ""):
+        self.what, self.why, self.fix, self.details = what, why, fix, details
         super().__init__(what)
 
     def __str__(self) -> str:
         lines = [self.what]
         if self.why:
             lines.append(f"Why: {self.why}")
-        if self.mend:
-            lines.append(f"Mend: {self.mend}")
+        if self.fix:
+            lines.append(f"Fix: {self.fix}")
         if self.details:
             tail = self.details.rstrip().splitlines()[-self.DETAIL_LINES :]
             lines.append(textwrap.indent("\n".join(line[:200] for line in tail), "  | "))

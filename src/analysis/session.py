@@ -44,7 +44,7 @@ def open_study(study: str, **chapter: Any) -> Session:
         raise ParamsError(
             "papermill was given a parameter that no study has.",
             why=" ".join(wrong),
-            mend="Correct the name after -p, or the key in the file after -f.",
+            fix="Correct the name after -p, or the key in the file after -f.",
         )
     overrides = {
         **{k: v for k, v in given.items() if k != "study"},
@@ -102,7 +102,7 @@ class Session:
         if not wanted and plan.NEEDS[chapter]:
             raise MissingCells(
                 f"The study {self.study.study} has no cells for this chapter.",
-                mend="Set code_programs (06) or greedy_tokens (07) above 0 in its file; make study leaves the chapter out.",
+                fix="Set code_programs (06) or greedy_tokens (07) above 0 in its file; make study leaves the chapter out.",
             )
         complete = self.store.complete()
         if self.study.measure == "missing" and any(c.id not in complete for c in wanted):
@@ -133,7 +133,7 @@ class Session:
         if todo and self.study.measure == "never":
             raise MissingCells(
                 f"{len(todo)} generated programs have no recorded outcome, and measure is 'never'.",
-                mend="Set measure to 'missing' where bubblewrap works.",
+                fix="Set measure to 'missing' where bubblewrap works.",
             )
         line, charted = Line(), {r["arm"] for r in known.values() if r.get("chart")}
         for done, r in enumerate(todo, 1):
@@ -188,7 +188,7 @@ class Session:
             raise PreflightError(
                 f"Preflight: {failed[0].name}: {failed[0].evidence}.",
                 why=f"{len(failed)} check{'s' * (len(failed) > 1)} failed, so nothing was launched.",
-                mend=failed[0].mend + (f" Then: {'; '.join(c.name for c in failed[1:4])}." if len(failed) > 1 else ""),
+                fix=failed[0].fix + (f" Then: {'; '.join(c.name for c in failed[1:4])}." if len(failed) > 1 else ""),
             )
 
 

@@ -132,7 +132,7 @@ def _malformed(name: str, error: Exception) -> EvidenceError:
     return EvidenceError(
         f"data/{name} cannot be used.",
         why=str(error)[:300],
-        mend="Correct the entry it names, or: git checkout data/" + name,
+        fix="Correct the entry it names, or: git checkout data/" + name,
     )
 
 

@@ -130,7 +130,7 @@ def test_an_image_that_is_not_there_is_named(engine, tmp_path):
     made = plan.make(params.validate(parameters(engine, tmp_path, server=server)))
     with pytest.raises(ServerError) as error:
         campaign.ensure(made, made.needed("baseline"), store.Store(made.study.study, root=tmp_path / "runs"))
-    assert "no-such-image" in str(error.value) and error.value.mend
+    assert "no-such-image" in str(error.value) and error.value.fix
     assert containers(engine) == []
 
 

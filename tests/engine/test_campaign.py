@@ -106,7 +106,7 @@ def test_a_replay_with_a_missing_cell_names_it_and_launches_nothing(study):
     plan, store = study(measure="never")
     with pytest.raises(MissingCells) as error:
         campaign.ensure(plan, plan.needed("baseline"), store)
-    assert "baseline · timing" in str(error.value) and "Mend:" in str(error.value)
+    assert "baseline · timing" in str(error.value) and "Fix:" in str(error.value)
     assert not store.folder.exists()
 
 
@@ -154,7 +154,7 @@ def test_a_bad_answer_fails_its_cell_with_the_reason_and_the_others_go_on(study,
     plan, store = study(fault)
     with pytest.raises(kind) as error:
         campaign.ensure(plan, plan.needed("baseline"), store)
-    assert words in str(error.value) and "Mend:" in str(error.value)
+    assert words in str(error.value) and "Fix:" in str(error.value)
     assert store.failures() and all(f["reason"] for f in store.failures())
 
 

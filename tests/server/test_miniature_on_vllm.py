@@ -66,7 +66,7 @@ def test_the_ledger_balances_to_the_token(measured):
 
 
 def test_the_drafter_is_accepted_at_temperature_above_zero(measured):
-    """Without the mend for the CPU build's sampling bug this is 0 to 17 %."""
+    """Without the fix for the CPU build's sampling bug this is 0 to 17 %."""
     made, records = measured
     arms = acceptance.by_arm(records.frames(made.cells).cells).set_index("workload")
     assert arms.loc["py_code"].ar > 0.4

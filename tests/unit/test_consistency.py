@@ -127,8 +127,8 @@ def test_a_changed_digit_is_a_new_finding(tables, name, wanted, printed, found):
 
 
 def test_a_mended_number_is_no_finding_any_more(tables):
-    mended = changed(tables, "stated", {"metric": "layers", "subject": "gemma-4-31B-it"}, "60")
-    assert "32 layers" not in set(consistency.findings(mended)["title"])
+    fixed = changed(tables, "stated", {"metric": "layers", "subject": "gemma-4-31B-it"}, "60")
+    assert "32 layers" not in set(consistency.findings(fixed)["title"])
 
 
 def test_the_overhead_of_zero_point_nine_is_called_impossible(tables):

@@ -74,13 +74,13 @@ def test_a_missing_counter_is_named(key):
     del values[key]
     with pytest.raises(CountersError) as error:
         parse(page(values), k=2)
-    assert SCALARS[key] in error.value.what and error.value.mend
+    assert SCALARS[key] in error.value.what and error.value.fix
 
 
 def test_a_missing_drafter_s_counter_points_to_the_method_in_the_log():
     with pytest.raises(CountersError, match="drafter") as error:
         parse(page({k: 0 for k in SCALARS if k not in counters.SPECULATIVE}), k=2)
-    assert "method='mtp'" in error.value.mend
+    assert "method='mtp'" in error.value.fix
 
 
 def test_a_page_without_the_gauge_of_running_requests_is_refused():

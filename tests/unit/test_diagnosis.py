@@ -1,4 +1,4 @@
-"""One log per known failure, written by us in the engine's form: the right cause and mend; a healthy log has none."""
+"""One log per known failure, written by us in the engine's form: the right cause and fix; a healthy log has none."""
 
 from dataclasses import replace
 
@@ -27,7 +27,7 @@ INFO:     Application startup complete.
 MTP = "(EngineCore pid=2) INFO [gemma4_mtp.py:297] Gemma4MTPModel Gemma4AssistantForCausalLM gemma4_assistant\n"
 RAISED = 'Traceback (most recent call last):\n  File "vllm/v1/worker/{file}", line 1, in load\n'
 
-#: id -> (last lines of a log, words that must be in cause and mend together)
+#: id -> (last lines of a log, words that must be in cause and fix together)
 STARTS = {
     "engine-not-running": ("docker: Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?", "systemctl"),
     "engine-not-allowed": ("permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock", "usermod"),
@@ -80,7 +80,7 @@ def test_a_start_that_failed_for_a_known_reason_names_it_and_its_mend(name):
     log, words = STARTS[name]
     found = diagnosis.of_failed_start(HEALTHY.split("Starting to load")[0] + log + "\n")
     assert found is not None and found.id == name
-    assert words in f"{found.cause} {found.mend}"
+    assert words in f"{found.cause} {found.fix}"
 
 
 @pytest.mark.parametrize("name", SILENT)
@@ -88,14 +88,14 @@ def test_a_server_that_runs_and_is_sick_is_told(name):
     log, words = SILENT[name]
     found = diagnosis.of_running(HEALTHY + log + "\n", facts.read(HEALTHY), arm())
     assert [c.id for c in found] == [name]
-    assert words in f"{found[0].cause} {found[0].mend}"
+    assert words in f"{found[0].cause} {found[0].fix}"
 
 
 def test_every_known_failure_has_its_test_and_every_test_its_entry():
     table = yaml.safe_load((DATA / "failures.yaml").read_text())["failures"]
     assert {e["id"] for e in table if e["when"] == "start"} == set(STARTS)
     assert {e["id"] for e in table if e["when"] == "silent"} == set(SILENT)
-    assert all(e["cause"] and e["mend"] and e["source"] for e in table)
+    assert all(e["cause"] and e["fix"] and e["source"] for e in table)
 
 
 def test_a_healthy_log_has_no_cause_of_any_kind():
@@ -142,7 +142,7 @@ def test_counters_tell_of_idle_drafting_of_zero_acceptance_and_of_preemptions():
 
 
 def test_the_table_of_causes_names_each_once_with_its_arms_and_is_empty_for_healthy_launches():
-    cause = {"id": "eager-on", "cause": "Eager mode is on.", "mend": "Set it off.", "source": "ours"}
+    cause = {"id": "eager-on", "cause": "Eager mode is on.", "fix": "Set it off.", "source": "ours"}
     rows = [
         {"arm": "baseline", "causes": [cause]},
         {"arm": "mtp-k4", "causes": [cause]},
@@ -150,7 +150,7 @@ def test_the_table_of_causes_names_each_once_with_its_arms_and_is_empty_for_heal
     ]
     shown = tables.causes(pd.DataFrame(rows))
     assert shown.frame.to_dict("records") == [
-        {"arm": "baseline, mtp-k4", "cause": "Eager mode is on.", "mend": "Set it off."}
+        {"arm": "baseline, mtp-k4", "cause": "Eager mode is on.", "fix": "Set it off."}
     ]
     assert tables.causes(pd.DataFrame([{"arm": "baseline", "causes": []}])).frame.empty
     assert tables.causes(pd.DataFrame(columns=["arm"])).frame.empty

@@ -119,7 +119,7 @@ def test_a_folder_that_cannot_be_made_is_said(tmp_path, capsys):
     with pytest.raises(StudyError, match="cannot be written"):
         dummy.write(dummy.NAMES[0], tmp_path / "file" / "x")
     assert dummy.main([dummy.NAMES[0], "--into", str(tmp_path / "file")]) == 1
-    assert "Mend: Name another folder" in capsys.readouterr().err
+    assert "Fix: Name another folder" in capsys.readouterr().err
 
 
 def test_a_folder_without_weights_is_complete_only_where_the_engine_makes_them_up(home):
@@ -172,5 +172,5 @@ def test_preflight_takes_made_up_weights_for_what_they_will_weigh(home):
     assert found["memory for weights"].evidence.startswith("weights 30.9")  # 29.3 e9 bytes in FP8, 1.4 e9 x 2 in BF16
     assert found["target and drafter belong together"].verdict == "ok"
     absent = checks("data/cache/none")
-    assert absent["target data/cache/none"].mend == "Run: python -m analysis.dummy."
+    assert absent["target data/cache/none"].fix == "Run: python -m analysis.dummy."
     assert "disk for checkpoints" not in absent

@@ -371,7 +371,7 @@ def test_a_failure_of_pip_is_explained_with_its_last_lines(setup_env, monkeypatc
     monkeypatch.setattr(setup_env, "pip", lambda *_, **__: (1, output))
     with pytest.raises(setup_env.SetupError, match=why) as told:
         setup_env.pip_or_stop(str(ROOT / ".venv"), "packages", [], 0, "cpu-x86_64")
-    assert output in str(told.value) and "Mend:" in str(told.value)
+    assert output in str(told.value) and "Fix:" in str(told.value)
 
 
 def made(folder: Path, names: dict[str, bool]) -> Path:

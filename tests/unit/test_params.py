@@ -151,7 +151,7 @@ def test_a_model_of_the_hub_is_known_by_its_revision():
 )
 def test_a_wrong_parameter_is_named_with_the_reason(raw, told):
     message = refused({**VALID, **raw})
-    assert told in message and "Mend:" in message and "Traceback" not in message
+    assert told in message and "Fix:" in message and "Traceback" not in message
 
 
 def test_a_missing_parameter_is_named():
@@ -188,7 +188,7 @@ def test_an_impossible_model_path_is_an_absent_model_and_no_crash(model):
 def test_an_unknown_study_lists_the_known_ones(name):
     with pytest.raises(ParamsError, match="miniature") as error:
         params.load_study(name)
-    assert error.value.mend
+    assert error.value.fix
 
 
 def test_a_mistyped_study_name_is_corrected():

@@ -59,7 +59,7 @@ def test_synthetic_acceptance_rates_that_do_not_reach_k_name_the_arm_and_the_men
     variant = {"name": "long", "k_values": [4], "speculative": {"synthetic_acceptance_rates": [0.75, 0.5, 0.25]}}
     with pytest.raises(ParamsError, match="arm mtp-k4@long drafts 4 tokens and has 3") as error:
         made(k_values=[2], k=2, variants=[variant])
-    assert "at least 4" in error.value.mend
+    assert "at least 4" in error.value.fix
 
 
 def test_each_arm_is_launched_once_a_replicate(made):

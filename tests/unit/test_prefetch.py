@@ -124,7 +124,7 @@ def test_a_broken_download_says_so_and_the_next_run_completes_it(hub, monkeypatc
     try:
         prefetch.run(made(), said.append, endpoint=url)
     except PreflightError as error:
-        assert "Run the same command again" in error.mend
+        assert "Run the same command again" in error.fix
         prefetch.run(made(), said.append, endpoint=url)
     assert any(name == "model.safetensors" and begin > 0 for name, begin in handler.asked)  # went on, not anew
     before = len(handler.asked)
@@ -136,7 +136,7 @@ def test_a_model_that_the_hub_does_not_know_is_one_screen(hub):
     url, _ = hub
     with pytest.raises(PreflightError) as error:
         prefetch.run(made(target={"model": "nobody/here"}), lambda text: None, endpoint=url)
-    assert "nobody/here" in str(error.value) and "HF_TOKEN" in error.value.mend
+    assert "nobody/here" in str(error.value) and "HF_TOKEN" in error.value.fix
 
 
 def test_the_patch_is_fetched_once_and_held_to_its_hash(hub, tmp_path):

@@ -55,12 +55,12 @@ def test_the_two_bugs_of_the_preview_file_are_found_where_they_are_and_nowhere_e
 
 
 def test_a_target_quantisation_that_reaches_attention_alone_is_sound():
-    """The K/V cache may be quantised: the mended file hands quant_config on, and keeps it from every weight."""
+    """The K/V cache may be quantised: the fixed file hands quant_config on, and keeps it from every weight."""
     attention = "        self.attn = Attention(8, 64, 1.0, quant_config=quant_config)\n"
     layers = "\nlayers = [Layer(text_config, quant_config=vllm_config.quant_config) for _ in range(4)]\n"
-    mended = FIXED.replace("\nclass Layer", attention + "\nclass Layer") + layers
-    assert patchfile.bugs(mended) == []
-    broken = mended.replace("64, bias=False, quant_config=None", "64, bias=False, quant_config=quant_config")
+    fixed = FIXED.replace("\nclass Layer", attention + "\nclass Layer") + layers
+    assert patchfile.bugs(fixed) == []
+    broken = fixed.replace("64, bias=False, quant_config=None", "64, bias=False, quant_config=quant_config")
     assert patchfile.bugs(broken) == ["the target's quant_config reaches the drafter's linear layers (line 4)"]
 
 
@@ -82,7 +82,7 @@ def test_the_patched_file_is_looked_at_where_it_is_mounted_from(tmp_path):
     assert checks("gb10-31b-preview", mounts=mounts)[name].verdict == "ok"
     file.unlink()
     file.mkdir()
-    assert "which docker made" in checks("gb10-31b-preview", mounts=mounts)[name].mend
+    assert "which docker made" in checks("gb10-31b-preview", mounts=mounts)[name].fix
 
 
 def test_a_preview_image_without_the_patch_stops_a_quantised_target_and_not_a_bf16_one():
@@ -123,7 +123,7 @@ def test_releases_are_judged_by_the_known_bad_list(version, env, verdict):
 )
 def test_images_are_judged_by_their_tags(image, verdict):
     found = preflight.engine_verdict(image, None, {})
-    assert found.verdict == verdict and (found.mend or verdict == "ok")
+    assert found.verdict == verdict and (found.fix or verdict == "ok")
 
 
 def folder(path, **files):
@@ -188,7 +188,7 @@ def test_memory_is_estimated_from_shapes_and_held_against_the_machine():
     assert billings["free memory"].verdict == "ok"  # 0.93 x 23.99 = 22.31 <= 22.45
     assert checks("rtx4090-26b-awq", small, gpu_memory_utilization=0.95)["free memory"].verdict == "fail"
     long = checks("rtx4090-26b-awq", small, max_model_len=262144)["context against K/V room"]
-    assert long.verdict == "fail" and "max_model_len" in long.mend
+    assert long.verdict == "fail" and "max_model_len" in long.fix
 
 
 def test_hamis_zero_limit_is_stopped_and_an_explicit_one_is_not():
@@ -232,4 +232,4 @@ def test_a_bare_machine_gets_the_whole_table_and_exit_1_without_a_traceback(monk
 def test_every_study_of_the_repository_gets_a_table_on_a_bare_machine_with_a_mend_for_each_failure(file):
     found = preflight.run(plan.make(load_study(file)), BARE)
     assert len(found) >= 5
-    assert all(c.mend for c in found if c.verdict == "fail")
+    assert all(c.fix for c in found if c.verdict == "fail")

@@ -70,7 +70,7 @@ def test_a_damaged_prompt_file_is_one_clear_error(written, text):
     written(text)
     with pytest.raises(ParamsError, match=r"data/prompts\.yaml cannot be used") as error:
         prompts.workload("py_code")
-    assert "git checkout" in error.value.mend
+    assert "git checkout" in error.value.fix
 
 
 def test_a_missing_prompt_file_is_one_clear_error(monkeypatch, tmp_path, written):

@@ -75,14 +75,14 @@ def test_the_per_request_ledger_is_summed(build):
 def test_a_request_with_an_impossible_value_is_refused(build, value):
     with pytest.raises(StoreError) as error:
         build.requests({}, value)
-    assert error.value.mend
+    assert error.value.fix
 
 
 @pytest.mark.parametrize("column", ["wall_s", "requests", "completion_tokens", "drafts", "accepted", "prefix_hits"])
 def test_a_cell_with_a_negative_count_or_time_is_refused(build, column):
     with pytest.raises(StoreError, match=f"wrong value in '{column}': -1") as error:
         build.cells({column: -1})
-    assert error.value.why and error.value.mend
+    assert error.value.why and error.value.fix
 
 
 def test_a_record_without_a_column_is_refused_and_the_column_named(build):

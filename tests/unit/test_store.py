@@ -140,7 +140,7 @@ def test_a_damaged_line_that_is_not_the_last_is_named_by_its_number(kept, build,
     before = file(kept, name).read_bytes()
     with pytest.raises(StoreError, match=f"Line 2 of .*demo/{name} is not a record") as error:
         Store("demo", root=kept.folder.parent).complete()
-    assert "measured again" in error.value.mend
+    assert "measured again" in error.value.fix
     assert file(kept, name).read_bytes() == before
 
 
@@ -149,7 +149,7 @@ def test_records_of_another_study_are_refused(kept, tmp_path):
     (tmp_path / "demo").rename(tmp_path / "other")
     with pytest.raises(StoreError, match="holds records of the study 'demo', not of 'other'") as error:
         Store("other", root=tmp_path)
-    assert "data/runs/demo" in error.value.mend
+    assert "data/runs/demo" in error.value.fix
 
 
 def test_records_of_another_format_are_refused(kept, tmp_path):
@@ -244,7 +244,7 @@ def test_a_study_record_that_finds_the_disk_full_leaves_the_old_one(kept):
     file(kept, "study.new").symlink_to("/dev/full")
     with pytest.raises(StoreError, match="The disk is full") as error:
         kept.write_study({"stamp": "miniature"})
-    assert "kept" in error.value.mend
+    assert "kept" in error.value.fix
     assert Store("demo", root=kept.folder.parent).study_record()["stamp"] == "measured"
 
 
@@ -270,7 +270,7 @@ def test_a_study_that_is_being_measured_is_not_measured_by_a_second_process(kept
             campaign.ensure(plan.make(build.study(repeats=3)), cells, kept)
         process.stdin.close()
         process.wait(timeout=60)
-    assert "run again" in error.value.mend
+    assert "run again" in error.value.fix
     with kept.lock():
         pass  # free again
 

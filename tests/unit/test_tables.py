@@ -59,8 +59,8 @@ def test_the_plan_table_counts_launches_cells_and_tokens(build):
 
 
 def test_the_preflight_table_shows_verdict_and_mend():
-    checks = [SimpleNamespace(name="port", verdict="fail", evidence="in use", mend="Set server.port to 0.")]
-    checks += [SimpleNamespace(name="engine", verdict="ok", evidence="0.32.0", mend="")]
+    checks = [SimpleNamespace(name="port", verdict="fail", evidence="in use", fix="Set server.port to 0.")]
+    checks += [SimpleNamespace(name="engine", verdict="ok", evidence="0.32.0", fix="")]
     assert cells_of(tables.checks(checks)) == [
         ["port", "fail", "in use", "Set server.port to 0."],
         ["engine", "ok", "0.32.0", "–"],

@@ -43,7 +43,7 @@ def ensure(plan: Plan, wanted: Sequence[Cell], store: Store) -> str:
     MissingCells
         ``measure: never`` and a cell has no record.
     ServerError, ClientError, CountersError, PreflightError, StoreError
-        With the mend; everything measured before stays on disk, and the cut cell is measured by the next run.
+        With the fix; everything measured before stays on disk, and the cut cell is measured by the next run.
     """
     missing = _missing(wanted, store)
     if not missing:
@@ -52,7 +52,7 @@ def ensure(plan: Plan, wanted: Sequence[Cell], store: Store) -> str:
         raise MissingCells(
             f"{len(missing)} of {len(wanted)} cells have no record, and measure is 'never'.",
             why="The first ones: " + "; ".join(c.label for c in missing[:3]) + ".",
-            mend=_mend_of_missing(plan, missing),
+            fix=_mend_of_missing(plan, missing),
         )
     try:
         with store.lock():
@@ -61,7 +61,7 @@ def ensure(plan: Plan, wanted: Sequence[Cell], store: Store) -> str:
         raise StoreError(
             f"Another process is measuring the study {plan.study.study}.",
             why="Two at once would disturb each other's times.",
-            mend="Wait until it ends, or end it; then run again.",
+            fix="Wait until it ends, or end it; then run again.",
         ) from None
 
 
@@ -95,7 +95,7 @@ def _measure(plan: Plan, missing: list[Cell], store: Store) -> str:
         raise type(error)(
             f"{len(failed)} cells failed; the others are on record. The first: {error.what}",
             error.why,
-            error.mend,
+            error.fix,
             error.details,
         )
     return text
@@ -217,7 +217,7 @@ def _check(cell: Cell, delta: Counters, answers: list[Answer]) -> None:
         raise CountersError(
             f"The token ledger of {cell.label} does not add up.",
             why="; ".join(problems) + ".",
-            mend="Keep the server to the study alone, and run again.",
+            fix="Keep the server to the study alone, and run again.",
         )
 
 
@@ -226,13 +226,13 @@ def _fail_closed(arm: Arm, server) -> None:
         raise PreflightError(
             f"The server of arm {arm.name} speculates by '{server.facts.method}', not by MTP.",
             why="The engine did not recognise the drafter as Gemma 4's.",
-            mend="Check drafter.model, and use vLLM 0.21.0 or later.",
+            fix="Check drafter.model, and use vLLM 0.21.0 or later.",
         )
     if arm.k and server.facts.method is None and server.log is not None:
         raise PreflightError(
             f"The log of arm {arm.name} does not say method='mtp'.",
             why="Speculation is not on.",
-            mend="Look at the launch's server.log.",
+            fix="Look at the launch's server.log.",
         )
 
 
@@ -268,7 +268,7 @@ def _warm_up(plan: Plan, arm: Arm, todo: list[Cell], client: Client, server, tra
         raise PreflightError(
             f"The drafter of arm {arm.name} is accepted {delta.accepted} times in {delta.draft_tokens} draft tokens.",
             why="The drafter does not fit this target, or its weights were loaded wrongly (a quantised target on an unpatched preview image does that).",
-            mend="Pair the drafter with its own -it target; on a gemma4-0505 preview image mount the patched gemma4_mtp.py.",
+            fix="Pair the drafter with its own -it target; on a gemma4-0505 preview image mount the patched gemma4_mtp.py.",
         )
     return round(first.seconds, 4)
 

@@ -124,26 +124,26 @@ class Client:
             raise ClientError(
                 f"The server refused a request (HTTP {error.status_code}).",
                 why=_reason(error),
-                mend=_mend(error),
+                fix=_fix(error),
                 details=str(error.body)[:600],
             ) from None
         except openai.APITimeoutError:
             raise ClientError(
                 "A request got no complete answer within its time limit.",
                 why="The server is stuck, or slower than expected.",
-                mend="Raise request_minutes, or look at the server's log.",
+                fix="Raise request_minutes, or look at the server's log.",
             ) from None
         except (openai.APIConnectionError, openai.APIError, httpx.HTTPError) as error:
             raise ClientError(
                 "The connection to the server broke during a request.",
                 why=str(error)[:200] or type(error).__name__,
-                mend="Look at the server's log; run again to measure the cell anew.",
+                fix="Look at the server's log; run again to measure the cell anew.",
             ) from None
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise ClientError(
                 "The server sent an answer that is not a chat completion.",
                 why=f"{type(error).__name__}: {error}"[:200],
-                mend=f"Check that {self._url} is an OpenAI-compatible server.",
+                fix=f"Check that {self._url} is an OpenAI-compatible server.",
             ) from None
 
     def close(self) -> None:
@@ -169,13 +169,13 @@ class Client:
             raise ClientError(
                 "The server sent no token usage.",
                 why="The answer was empty, or the server ignores stream_options.",
-                mend="Check that the server is vLLM, or supports include_usage.",
+                fix="Check that the server is vLLM, or supports include_usage.",
             )
         if not stamps:
             raise ClientError(
                 "The server sent an answer without any text.",
                 why=f"{usage.completion_tokens} tokens, finish reason '{finish}'.",
-                mend="Check the model's chat template and tokenizer.",
+                fix="Check the model's chat template and tokenizer.",
             )
         ledger = extra.get("speculative_decoding") or {}
         return Answer(
@@ -208,7 +208,7 @@ class Client:
             raise ClientError(
                 f"{self._url} does not list a model.",
                 why=f"{type(error).__name__}: {error}"[:200],
-                mend="Check that it is a running OpenAI-compatible server.",
+                fix="Check that it is a running OpenAI-compatible server.",
             ) from None
 
 
@@ -217,7 +217,7 @@ def _reason(error: openai.APIStatusError) -> str:
     return str(body.get("message") or body.get("error") or error.message)[:300]
 
 
-def _mend(error: openai.APIStatusError) -> str:
+def _fix(error: openai.APIStatusError) -> str:
     if "maximum context length" in _reason(error) or "max_model_len" in _reason(error):
         return "Lower timing_tokens, code_tokens or greedy_tokens, or raise server.max_model_len."
     return "Look at the server's log."

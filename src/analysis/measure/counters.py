@@ -69,7 +69,7 @@ def parse(text: str, k: int) -> Counters:
         raise CountersError(
             "The answer of /metrics is not Prometheus text.",
             why=str(error)[:200],
-            mend="Check that server.url is a vLLM server.",
+            fix="Check that server.url is a vLLM server.",
             details=text[:500],
         ) from None
     wanted = [name for key, name in SCALARS.items() if k or key not in SPECULATIVE]
@@ -82,17 +82,17 @@ def parse(text: str, k: int) -> Counters:
         raise CountersError(
             f"/metrics lacks {', '.join(missing)}.",
             why=why,
-            mend="Check the launch's log for method='mtp', and that statistics are not switched off (--disable-log-stats).",
+            fix="Check the launch's log for method='mtp', and that statistics are not switched off (--disable-log-stats).",
         )
     if k and (beyond := [p for p in positions if not 0 <= p < k]):
         raise CountersError(
             f"/metrics counts acceptance at position {beyond[0]}, and K is {k}.",
             why="The server runs another K than its arm says.",
-            mend="End that server; let the study start it.",
+            fix="End that server; let the study start it.",
         )
     counts = values | {f"{PER_POSITION} at {i}": v for i, v in positions.items() if k}
     if bad := [n for n, v in counts.items() if not math.isfinite(v) or v < 0 or v != int(v)]:
-        raise CountersError(f"{bad[0]} is {counts[bad[0]]}, which is no count.", mend="Restart the server.")
+        raise CountersError(f"{bad[0]} is {counts[bad[0]]}, which is no count.", fix="Restart the server.")
     return Counters(
         **{key: int(values.get(name, 0)) for key, name in SCALARS.items()},
         per_position=tuple(int(positions.get(i, 0)) for i in range(k)),
@@ -109,7 +109,7 @@ def difference(before: Counters, after: Counters) -> Counters:
         raise CountersError(
             f"The counter {fell[0]} fell from {a} to {b} during a cell.",
             why="The engine restarted, or somebody reset it.",
-            mend="Run again: the cell is measured anew.",
+            fix="Run again: the cell is measured anew.",
         )
     return Counters(
         **{key: b - a for key, (a, b) in pairs.items() if key in SCALARS},
@@ -170,7 +170,7 @@ def snapshot(url: str, k: int, *, idle_s: float = 30.0) -> Counters:
                 raise CountersError(
                     f"{url}/metrics did not answer.",
                     why=str(error)[:200] or type(error).__name__,
-                    mend="Check that the server is alive.",
+                    fix="Check that the server is alive.",
                 ) from None
             now = parse(answer.text, k)
             if now.running == 0 and now == last:
@@ -179,7 +179,7 @@ def snapshot(url: str, k: int, *, idle_s: float = 30.0) -> Counters:
                 raise CountersError(
                     f"{now.running} requests still run after {idle_s:.0f} s of waiting.",
                     why="Somebody else uses this server.",
-                    mend="Keep the server to the study while it measures.",
+                    fix="Keep the server to the study while it measures.",
                 )
             last = now
             time.sleep(0.1)

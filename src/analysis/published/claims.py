@@ -66,7 +66,7 @@ def claims(evidence: Evidence) -> list[Claim]:
             raise EvidenceError(
                 f"claims.yaml: claim '{entry.get('id')}' has no known predicate, or its id is taken.",
                 why=f"Predicates are {', '.join(PREDICATES)}.",
-                mend="Correct the claim.",
+                fix="Correct the claim.",
             )
         content = entry.pop(predicate)
         if predicate == "number":

@@ -67,7 +67,7 @@ class Evidence:
             raise EvidenceError(
                 f"A published number is picked by {dict(wanted)}, which matches {len(frame)} rows.",
                 why="relations.yaml and claims.yaml name each printed number by columns of the tables.",
-                mend="Correct the selector.",
+                fix="Correct the selector.",
             )
         return frame
 
@@ -184,7 +184,7 @@ def _refuse(path: str, line: int, reason: str):
     raise EvidenceError(
         f"data/published/{path}, line {line}: {reason}.",
         why="Every published number must carry its unit, its setting and its source.",
-        mend=f"Correct line {line} of {path}.",
+        fix=f"Correct line {line} of {path}.",
     )
 
 

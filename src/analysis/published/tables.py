@@ -108,9 +108,9 @@ def advice(evidence: Evidence) -> Table:
 
 
 def failures(evidence: Evidence) -> Table:
-    """Published start-up failures with their mends."""
-    columns = ["source", "failure", "symptom", "cause", "mend", "setting", "bad_value", "good_value"]
-    return Table(evidence.failures[columns], "Published failures and their mends")
+    """Published start-up failures with their fixes."""
+    columns = ["source", "failure", "symptom", "cause", "fix", "setting", "bad_value", "good_value"]
+    return Table(evidence.failures[columns], "Published failures and their fixes")
 
 
 def assumptions(assumptions: Assumptions) -> Table:

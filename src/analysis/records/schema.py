@@ -97,7 +97,7 @@ def requests(records: list[dict[str, Any]]) -> pd.DataFrame:
             raise StoreError(
                 "A record of a request lacks a value or has one of a wrong kind.",
                 why=f"{type(error).__name__}: {error}"[:200],
-                mend="Move the study's folder away and measure again, or restore it from a copy.",
+                fix="Move the study's folder away and measure again, or restore it from a copy.",
             ) from None
     return _checked(frame, REQUESTS)
 
@@ -163,5 +163,5 @@ def _checked(frame: pd.DataFrame, schema: pa.DataFrameSchema) -> pd.DataFrame:
         raise StoreError(
             f"A record has a wrong value in '{first['column']}': {first['failure_case']}.",
             why=f"The rule is {first['check']}.",
-            mend="Move the study's folder away and measure again, or restore it from a copy.",
+            fix="Move the study's folder away and measure again, or restore it from a copy.",
         ) from None

@@ -134,7 +134,7 @@ class Store:
         if to.complete():
             raise StoreError(
                 f"{self._shown(to.folder)} has records already.",
-                mend="Move it away first: records are never overwritten.",
+                fix="Move it away first: records are never overwritten.",
             )
         wanted = {cell.id for cell in cells}
         good = {cell_id: r for cell_id, r in self._latest_ok().items() if cell_id in wanted}
@@ -174,7 +174,7 @@ class Store:
                 raise StoreError(
                     f"Line {number} of {self._shown(path)} is not a record.",
                     why="The file was edited or damaged: only a last line can be torn by a crash.",
-                    mend=f"Delete that line (sed -i {number}d FILE); its cell is then measured again.",
+                    fix=f"Delete that line (sed -i {number}d FILE); its cell is then measured again.",
                     details=line[:200].decode(errors="replace"),
                 ) from None
 
@@ -222,7 +222,7 @@ class Store:
             raise StoreError(
                 f"{self._shown(path)} is not JSON.",
                 why=str(error),
-                mend="Restore it, or move the study's folder away and measure again.",
+                fix="Restore it, or move the study's folder away and measure again.",
             ) from None
 
     def _check_owner(self) -> None:
@@ -231,17 +231,17 @@ class Store:
             raise StoreError(
                 f"{self._shown(self.folder)} holds records of the study '{record.get('study')}', not of '{self.study}'.",
                 why="A folder was copied or renamed.",
-                mend=f"Move it to data/runs/{record.get('study')}, or give the study another name.",
+                fix=f"Move it to data/runs/{record.get('study')}, or give the study another name.",
             )
         if record and record.get("format") != FORMAT:
             raise StoreError(
                 f"{self._shown(self.folder)} has records of format {record.get('format')}; this version reads {FORMAT}.",
-                mend="Use the version of the study that wrote them, or measure again under another name.",
+                fix="Use the version of the study that wrote them, or measure again under another name.",
             )
 
     def _cannot_write(self, path: Path, error: OSError) -> StoreError:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        mend = (
+        fix = (
             "Free some space and run again: everything measured so far is kept."
             if full
             else "Check the folder's owner and rights, then run again."
@@ -249,7 +249,7 @@ class Store:
         return StoreError(
             f"Records cannot be written to {self._shown(path)}.",
             why="The disk is full." if full else str(error.strerror),
-            mend=mend,
+            fix=fix,
         )
 
     def _shown(self, path: Path) -> str:

@@ -37,7 +37,7 @@ def read_chapters(paths: Iterable[Path]) -> list[Chapter]:
     """Chapters in the order of their file names; ReportError names the notebook and the cell that is not fit."""
     ordered = sorted(map(Path, paths), key=lambda path: path.name)
     if not ordered:
-        raise ReportError("There is no executed notebook to report.", mend="Run the study first: make study")
+        raise ReportError("There is no executed notebook to report.", fix="Run the study first: make study")
     names = [path.name for path in ordered]
     for name in names:
         if names.count(name) > 1:

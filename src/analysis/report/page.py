@@ -82,15 +82,15 @@ def render(
         part.write_text(text, encoding="utf-8", newline="\n")
         os.replace(part, out)
     except OSError as error:
-        mend = "Free space, or allow writing to the folder of reports."
-        raise ReportError("The report cannot be written.", error.strerror or str(error), mend) from None
+        fix = "Free space, or allow writing to the folder of reports."
+        raise ReportError("The report cannot be written.", error.strerror or str(error), fix) from None
     return out
 
 
 def page(chapters: list[Chapter], title: str, stamp: str, summary: str, provenance: Mapping[str, object]) -> str:
     """HTML text of the whole page: the same chapters give the same bytes."""
     if stamp not in STAMPS:
-        raise ReportError(f"{stamp!r} is not a stamp.", mend=f"Use one of: {', '.join(STAMPS)}.")
+        raise ReportError(f"{stamp!r} is not a stamp.", fix=f"Use one of: {', '.join(STAMPS)}.")
     _check_stamps(chapters, stamp)
     fragments = Fragments({chapter.source: chapter.anchor for chapter in chapters})
     environment = Environment(

@@ -96,10 +96,10 @@ def confine(code: str, limits: Limits, flat_columns: bool = False) -> Traces:
     """Run `code` in the sandbox. SandboxError where there is none, or where it does not come up."""
     state, warm = _probe()
     if warm is None:
-        raise SandboxError("Generated code cannot be run safely here.", why=state.reason, mend=MEND)
+        raise SandboxError("Generated code cannot be run safely here.", why=state.reason, fix=MEND)
     traces = _confine(warm.door, code, limits, warm=warm, flat_columns=flat_columns)
     if not traces.event("started"):
-        raise SandboxError("The sandbox did not come up.", why=traces.stopped, mend=MEND, details=traces.stderr)
+        raise SandboxError("The sandbox did not come up.", why=traces.stopped, fix=MEND, details=traces.stderr)
     return traces
 
 

@@ -195,13 +195,13 @@ class Assumptions:
             raise ParamsError(
                 f"'costs.{unknown[0]}' is not an assumption.",
                 why=f"There are {', '.join(f.name for f in fields(cls))}.",
-                mend="Correct the parameter costs.",
+                fix="Correct the parameter costs.",
             )
         try:
             return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in costs.items()})
         except TypeError as error:
             raise ParamsError(
-                "A value of the parameter costs has a wrong type.", why=str(error), mend="Give numbers."
+                "A value of the parameter costs has a wrong type.", why=str(error), fix="Give numbers."
             ) from None
 
     def __post_init__(self) -> None:
@@ -210,7 +210,7 @@ class Assumptions:
             raise ParamsError(
                 f"There is no machine '{self.machine}'.",
                 why=f"data/hardware.yaml has {', '.join(known)}.",
-                mend="Name one.",
+                fix="Name one.",
             )
         wrong = [n for n in ("price", "years", "watts", "kwh_price", "utilisation") if not getattr(self, n) >= 0]
         wrong += [n for n in ("years", "utilisation") if getattr(self, n) == 0]
@@ -219,7 +219,7 @@ class Assumptions:
             raise ParamsError(
                 f"The assumption '{name}' is {getattr(self, name)}.",
                 why="Costs are not negative, years and API prices positive, utilisation is above 0 and at most 1.",
-                mend="Correct the cell with the assumptions.",
+                fix="Correct the cell with the assumptions.",
             )
 
 

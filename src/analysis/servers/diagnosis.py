@@ -1,4 +1,4 @@
-"""A server's log, facts and counts -> known causes with their mends, from the table in data/failures.yaml. Pure."""
+"""A server's log, facts and counts -> known causes with their fixes, from the table in data/failures.yaml. Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Cause:
 
     id: str
     cause: str
-    mend: str
+    fix: str
     source: str
 
 
@@ -103,7 +103,7 @@ def of_counts(k: int, drafts: int, draft_tokens: int, accepted: int, preemptions
             Cause(
                 "drafting-disabled",
                 "The arm has a drafter, and drafted nothing.",
-                table["drafting-disabled"]["mend"],
+                table["drafting-disabled"]["fix"],
                 "vllm",
             )
         )
@@ -125,4 +125,4 @@ def _found(log: str, when: str, drafts: bool) -> list[Cause]:
 
 
 def _cause(entry: dict[str, str], groups: list[str]) -> Cause:
-    return Cause(entry["id"], entry["cause"].format(*groups), entry["mend"].format(*groups), entry["source"])
+    return Cause(entry["id"], entry["cause"].format(*groups), entry["fix"].format(*groups), entry["source"])

@@ -50,7 +50,7 @@ def serve(arm: Arm, log: Path, launch_id: str, progress: Progress = lambda text:
     ------
     ServerError
         No usable engine, a name or port that is taken, an image that cannot be run, a server that died or was not
-        healthy in time; each with cause and mend from the log.
+        healthy in time; each with cause and fix from the log.
     """
     engine = arm.server.engine
     name = arm.server.container_name or f"{launch.NAME}-{launch_id.replace('@', '-')}"
@@ -61,7 +61,7 @@ def serve(arm: Arm, log: Path, launch_id: str, progress: Progress = lambda text:
         raise ServerError(
             f"Port {port} is in use, so the container of arm {arm.name} cannot be reached there.",
             why="Another program or container (perhaps another server) holds it.",
-            mend=f"Stop it ({engine} ps, or ss -ltnp 'sport = :{port}'), or set server.port to 0 for a free one.",
+            fix=f"Stop it ({engine} ps, or ss -ltnp 'sport = :{port}'), or set server.port to 0 for a free one.",
         )
     command = launch.docker_command(arm, port, name, {LABEL: str(log.parent.resolve())})
     _mounts_exist(arm)
@@ -158,7 +158,7 @@ def _engine_answers(engine: str) -> None:
         raise ServerError(
             f"The container engine {engine} does not answer.",
             why="It is not installed, its service does not run, or this user may not use it.",
-            mend=f"Try: {engine} info. For docker: sudo systemctl start docker, and be in the group docker.",
+            fix=f"Try: {engine} info. For docker: sudo systemctl start docker, and be in the group docker.",
         )
 
 
@@ -167,7 +167,7 @@ def _name_is_free(engine: str, name: str) -> None:
         raise ServerError(
             f"There is a container named {name} already.",
             why="It is not of this study, or another run of it uses it now.",
-            mend=f"End it ({engine} rm -f {name}), or set server.container_name.",
+            fix=f"End it ({engine} rm -f {name}), or set server.container_name.",
         )
 
 
@@ -183,7 +183,7 @@ def _mounts_exist(arm: Arm) -> None:
                 why="The patched file was not fetched yet."
                 if arm.server.patch
                 else "The mount names a file that is missing.",
-                mend="Fetch it: python -m analysis prefetch STUDY." if arm.server.patch else "Correct server.mounts.",
+                fix="Fetch it: python -m analysis prefetch STUDY." if arm.server.patch else "Correct server.mounts.",
             )
 
 

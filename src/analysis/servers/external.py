@@ -49,7 +49,7 @@ class Attached(Running):
             raise ServerError(
                 f"The external server at {self.url} stopped answering while {doing}.",
                 why="It was ended, or it crashed: its log is with whoever started it.",
-                mend="Start the same arm again, then run again: only the cut cell is measured anew.",
+                fix="Start the same arm again, then run again: only the cut cell is measured anew.",
             )
 
 
@@ -73,7 +73,7 @@ def serve(arm: Arm, log: Path, launch_id: str, progress: Progress = lambda text:
             raise ServerError(
                 f"The server at {url} is not arm {arm.name} after {arm.server.start_minutes:g} minutes.",
                 why=problem,
-                mend=f"Start that arm there; its launch is in {'/'.join(log.parts[-4:])}.",
+                fix=f"Start that arm there; its launch is in {'/'.join(log.parts[-4:])}.",
                 details=command,
             )
         progress(f"please start {arm.name} at {url} ({problem}); {waited:.0f} s of at most {limit:.0f} s")

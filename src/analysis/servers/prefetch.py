@@ -72,7 +72,7 @@ def run(plan: Plan, say: Say = print, endpoint: str | None = None) -> list[Path]
 
 
 def fetch_patch(patch: Patch, say: Say = print) -> Path:
-    """Get the patched file once, hold it to its SHA-256, and look for the bugs it is to mend.
+    """Get the patched file once, hold it to its SHA-256, and look for the bugs it is to fix.
 
     Without a hash in the study the first fetch is trusted on two grounds, a commit in its address and neither bug in
     the file; its hash is then kept beside it, and every later run is held to that.
@@ -84,7 +84,7 @@ def fetch_patch(patch: Patch, say: Say = print) -> Path:
         raise PreflightError(
             f"{patch.file} is a folder.",
             why="docker made it: it was to be mounted before it was fetched.",
-            mend=f"Remove it (rmdir {path}), then run prefetch again.",
+            fix=f"Remove it (rmdir {path}), then run prefetch again.",
         )
     if path.is_file() and _hash(path) == known:
         say(f"  {path.name}: here, SHA-256 {known[:16]}…")
@@ -97,13 +97,13 @@ def fetch_patch(patch: Patch, say: Say = print) -> Path:
         raise PreflightError(
             f"{path.name} is not the file that was expected: SHA-256 {found}.",
             why=f"The study, or the first fetch, has {known}.",
-            mend=f"Look at {fresh.name} beside it; if it is right, correct server.patch.sha256 and remove {kept.name}.",
+            fix=f"Look at {fresh.name} beside it; if it is right, correct server.patch.sha256 and remove {kept.name}.",
         )
     if bugs := patchfile.bugs(fresh.read_text(encoding="utf-8", errors="replace")):
         raise PreflightError(
             f"{path.name} from {patch.url} is not the patched one.",
             why="; ".join(bugs) + ".",
-            mend="Correct server.patch.url: it must name the commit that mends both.",
+            fix="Correct server.patch.url: it must name the commit that fixes both.",
         )
     os.replace(fresh, path)
     kept.write_text(f"{found}  {path.name}\n")
@@ -165,7 +165,7 @@ def _room(downloads: list[Download]) -> None:
         if free is not None and needed > free:
             raise PreflightError(
                 f"{needed:.1f} GiB are to be downloaded to {_tilde(place)}, and {free:.1f} GiB are free there.",
-                mend="Free space, or put the cache on another disk (server.mounts, HF_HOME).",
+                fix="Free space, or put the cache on another disk (server.mounts, HF_HOME).",
             )
 
 
@@ -182,18 +182,18 @@ class _hub:
         if error is None or isinstance(error, (PreflightError, KeyboardInterrupt)):
             return False
         name = type(error).__name__
-        mend = "Run the same command again: what is downloaded is kept, and a broken file goes on where it stopped."
+        fix = "Run the same command again: what is downloaded is kept, and a broken file goes on where it stopped."
         why = " ".join(str(error).split())[:200] or name
         if name == "GatedRepoError":
-            why, mend = "The model is gated.", "Accept its licence on its page, then set HF_TOKEN, and run it again."
+            why, fix = "The model is gated.", "Accept its licence on its page, then set HF_TOKEN, and run it again."
         elif name in ("RepositoryNotFoundError", "RevisionNotFoundError"):
-            why, mend = (
+            why, fix = (
                 "The hub knows no such model or revision, or not for you.",
                 "Correct the model's id, or set HF_TOKEN.",
             )
         elif name == "OfflineModeIsEnabled":
-            why, mend = "HF_HUB_OFFLINE=1 forbids it.", "Unset HF_HUB_OFFLINE for this command."
-        raise PreflightError(f"{self._repo} could not be downloaded ({name}).", why=why, mend=mend) from None
+            why, fix = "HF_HUB_OFFLINE=1 forbids it.", "Unset HF_HUB_OFFLINE for this command."
+        raise PreflightError(f"{self._repo} could not be downloaded ({name}).", why=why, fix=fix) from None
 
 
 def _get(url: str, to: Path) -> None:
@@ -213,7 +213,7 @@ def _get(url: str, to: Path) -> None:
         raise PreflightError(
             f"{url.rsplit('/', 1)[-1]} could not be fetched.",
             why=str(error)[:200] or type(error).__name__,
-            mend=f"Run it again where the network is, or put the file there by hand: curl -fsSL -o FILE {url}",
+            fix=f"Run it again where the network is, or put the file there by hand: curl -fsSL -o FILE {url}",
         ) from None
 
 

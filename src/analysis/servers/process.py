@@ -52,14 +52,14 @@ def serve(arm: Arm, log: Path, launch_id: str, progress: Progress = lambda text:
     Raises
     ------
     ServerError
-        Port in use, server died while loading (with diagnosis, mend and last log lines), not healthy in time.
+        Port in use, server died while loading (with diagnosis, fix and last log lines), not healthy in time.
     """
     port = arm.server.port or free_port()
     if not port_is_free(port):
         raise ServerError(
             f"Port {port} is in use, so the server of arm {arm.name} cannot listen there.",
             why="Another program (perhaps another server) holds it.",
-            mend=f"Stop that program (ss -ltnp 'sport = :{port}' shows it), or set server.port to 0 for a free one.",
+            fix=f"Stop that program (ss -ltnp 'sport = :{port}' shows it), or set server.port to 0 for a free one.",
         )
     command = launch.process_command(arm, port)
     env = {
@@ -144,20 +144,20 @@ def wait_until_healthy(arm: Arm, url: str, guard: subprocess.Popen, log: Path, p
             progress(f"starting, {waited:.0f} s of at most {limit:.0f} s: {_stage(log)}")
             time.sleep(0.5)
     error = failure(f"The server for arm {arm.name} was not healthy after {arm.server.start_minutes:g} minutes.", log)
-    if not error.mend or error.mend.startswith("Read the log"):
-        error.mend = "Raise server.start_minutes (a first start downloads and compiles), or read the log."
+    if not error.fix or error.fix.startswith("Read the log"):
+        error.fix = "Raise server.start_minutes (a first start downloads and compiles), or read the log."
     raise error
 
 
 def failure(what: str, log: Path) -> ServerError:
     text = log.read_text(errors="replace") if log.exists() else ""
     cause = diagnosis.of_failed_start(text)
-    why, mend = (
-        (cause.cause, cause.mend)
+    why, fix = (
+        (cause.cause, cause.fix)
         if cause
         else ("the log names no cause that this study knows.", "Read the log; its last lines are below.")
     )
-    return ServerError(what, why=why, mend=mend, details=f"Log: {_shown(log)}\n" + _last_lines(text))
+    return ServerError(what, why=why, fix=fix, details=f"Log: {_shown(log)}\n" + _last_lines(text))
 
 
 def _last_lines(text: str, count: int = 12) -> str:

@@ -46,10 +46,10 @@ def plan(plan: Plan) -> Table:
 
 
 def checks(checks: list) -> Table:
-    """The preflight table: check, verdict, evidence, mend."""
+    """The preflight table: check, verdict, evidence, fix."""
     return Table(
         pd.DataFrame(
-            [{"check": c.name, "verdict": c.verdict, "evidence": c.evidence, "mend": c.mend or None} for c in checks]
+            [{"check": c.name, "verdict": c.verdict, "evidence": c.evidence, "fix": c.fix or None} for c in checks]
         ),
         "Preflight: everything that can be known before a launch",
     )
@@ -339,16 +339,16 @@ def launch_differences(launches: pd.DataFrame) -> Table:
 
 
 def causes(launches: pd.DataFrame) -> Table:
-    """What the launches' logs and facts say is wrong or unexpected, with the mend. In: launch frame."""
+    """What the launches' logs and facts say is wrong or unexpected, with the fix. In: launch frame."""
     rows = [
-        {"arm": r["arm"], "cause": c["cause"], "mend": c["mend"]}
+        {"arm": r["arm"], "cause": c["cause"], "fix": c.get("fix", c.get("mend"))}
         for r in launches.to_dict("records")
         for c in (r.get("causes") if isinstance(r.get("causes"), list) else [])
     ]
-    table = pd.DataFrame(rows, columns=["arm", "cause", "mend"])
-    table = table.groupby(["cause", "mend"], sort=False).arm.agg(lambda a: ", ".join(dict.fromkeys(a))).reset_index()
+    table = pd.DataFrame(rows, columns=["arm", "cause", "fix"])
+    table = table.groupby(["cause", "fix"], sort=False).arm.agg(lambda a: ", ".join(dict.fromkeys(a))).reset_index()
     note = "" if rows else "None: no launch shows a sign of a known failure."
-    return Table(table[["arm", "cause", "mend"]], "What the launches say of themselves", note=note)
+    return Table(table[["arm", "cause", "fix"]], "What the launches say of themselves", note=note)
 
 
 # -- sentences ---------------------------------------------------------------------------------------------------

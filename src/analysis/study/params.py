@@ -251,12 +251,12 @@ def load_study(name_or_path: str | Path, **overrides: Any) -> Study:
         raise ParamsError(
             f"{path.name} is not YAML.",
             why=" ".join(str(error).split())[:300],
-            mend="Compare with papermill_params/miniature.yaml.",
+            fix="Compare with papermill_params/miniature.yaml.",
         ) from None
     if not isinstance(raw, dict):
         raise ParamsError(
             f"{path.name} must hold key: value lines, and holds a {type(raw).__name__}.",
-            mend="Compare with papermill_params/miniature.yaml.",
+            fix="Compare with papermill_params/miniature.yaml.",
         )
     return validate({**raw, **{key: value for key, value in overrides.items() if value is not None}}, path.name)
 
@@ -269,12 +269,12 @@ def validate(raw: dict[str, Any], where: str = "parameters") -> Study:
     except ValidationError as error:
         problems = [_problem(item) for item in error.errors()]
     except RecursionError:
-        raise ParamsError(f"{where} refers to itself.", mend="Remove the YAML anchor that contains itself.") from None
+        raise ParamsError(f"{where} refers to itself.", fix="Remove the YAML anchor that contains itself.") from None
     if problems:
         raise ParamsError(
             f"{where}: {len(problems)} parameter{'s are' if len(problems) > 1 else ' is'} wrong.",
             why=" ".join(problems) if len(problems) == 1 else "\n  " + "\n  ".join(problems[:12]),
-            mend=f"Correct papermill_params/{where}."
+            fix=f"Correct papermill_params/{where}."
             if where.endswith(".yaml")
             else "Correct the parameters cell, or the study's file.",
         )
@@ -333,7 +333,7 @@ def _find(name_or_path: str | Path, records: str = "runs") -> Path:
     raise ParamsError(
         f"There is no study '{name_or_path}'.",
         why=f"papermill_params has {', '.join(names)}{_nearest(given.stem, set(names))}.",
-        mend="Name one of these, or copy one and change it.",
+        fix="Name one of these, or copy one and change it.",
     )
 
 

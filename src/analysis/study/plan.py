@@ -222,7 +222,7 @@ def _speculative(settings: dict[str, Any], k: int, variant: str) -> dict[str, An
             f"The arm {arm_name(k, '' if variant == 'main' else variant)} drafts {k} tokens and has {len(rates)} "
             "synthetic_acceptance_rates.",
             why="The engine wants one rate for every position: the chance that all drafts up to it are accepted.",
-            mend=f"Give at least {k} in speculative.synthetic_acceptance_rates, or remove K = {k} from k_values and k.",
+            fix=f"Give at least {k} in speculative.synthetic_acceptance_rates, or remove K = {k} from k_values and k.",
         )
     return {**settings, "synthetic_acceptance_rates": rates[:k]}
 
@@ -235,7 +235,7 @@ def _all_differ(arms: tuple[Arm, ...]) -> None:
             raise ParamsError(
                 f"The arms {other.name} and {arm.name} (variants '{other.variant}' and '{arm.variant}') are the same.",
                 why="They have one name." if other.name == arm.name else "They would be one server, measured once.",
-                mend=f"Set {same_server}."
+                fix=f"Set {same_server}."
                 if arm.k == 0 and other.name != arm.name
                 else f"Rename or remove the variant '{arm.variant}', or change what its server does.",
             )

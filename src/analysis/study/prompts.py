@@ -47,7 +47,7 @@ def workloads() -> dict[str, Workload]:
         return {name: Workload(name=name, **entry) for name, entry in raw.items()}
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise ParamsError(
-            "data/prompts.yaml cannot be used.", why=str(error)[:300], mend="Restore it: git checkout data/prompts.yaml"
+            "data/prompts.yaml cannot be used.", why=str(error)[:300], fix="Restore it: git checkout data/prompts.yaml"
         ) from None
 
 
@@ -61,5 +61,5 @@ def workload(name: str) -> Workload:
     raise ParamsError(
         f"There is no workload '{name}'{hint}.",
         why=f"data/prompts.yaml has {', '.join(known)}.",
-        mend="Correct the parameter workloads.",
+        fix="Correct the parameter workloads.",
     )
