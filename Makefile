@@ -43,9 +43,10 @@ report: setup ## render the report from what is measured; starts no server
 bench: setup ## the performance comparison
 	$(py) -m analysis bench "$(PARAMS)"
 
-lint: setup ## ruff over code and notebooks; notebooks must be stripped
+lint: setup ## ruff over code and notebooks, imports one way, notebooks stripped
 	$(py) -m ruff check .
 	$(py) -m ruff format --check .
+	$(VENV)/bin/lint-imports --no-cache
 	git ls-files -z '*.ipynb' ':!tests/golden' ':!reports' | xargs -0 -r $(py) -m nbstripout --verify --keep-id
 
 lock: ## write requirements/*.txt anew from pyproject.toml (needs uv; UPGRADE=1 takes newest versions)

@@ -1,6 +1,6 @@
 """Write requirements/*.txt from the dependencies in pyproject.toml. Run by `make lock`.
 
-In: pyproject.toml (project.dependencies, the extras, tool.locks). Out: one lock a platform, every version exact, its
+In: pyproject.toml (project.dependencies, the extras, tool.locks). Out: one lock per platform, every version exact, its
 header telling how it was made and the hash of what it was made from, which a test compares. Needs uv on the PATH (or
 its path in UV). Versions already locked stay as long as they fit; `--upgrade` takes the newest of everything.
 """
@@ -117,7 +117,7 @@ def write_lock(name: str, pyproject: dict, uv: str, upgrade: bool) -> Path:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Write one lock a platform from pyproject.toml.")
+    parser = argparse.ArgumentParser(description="Write one lock per platform from pyproject.toml.")
     parser.add_argument("--upgrade", action="store_true", help="take the newest versions, keep none")
     parser.add_argument("locks", nargs="*", help="only these locks (default: all)")
     asked = parser.parse_args()
