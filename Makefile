@@ -1,11 +1,11 @@
 # Front doors of the study. `make` alone lists them.
 PYTHON ?= python3
-VENV   ?= .venv
+VENV   ?= $(if $(STUDY_HOME),$(STUDY_HOME)/.venv,.venv)
 PARAMS ?= papermill_params/miniature.yaml
 LOCK   ?=
 TESTS  ?=
 
-py    := $(VENV)/bin/python
+py    := "$(VENV)/bin/python"
 setup := $(PYTHON) tools/setup_env.py --venv "$(VENV)" $(if $(LOCK),--lock "$(LOCK)")
 
 .DEFAULT_GOAL := help
@@ -50,7 +50,7 @@ lint: setup ## ruff over code and notebooks, imports one way, notebooks stripped
 	git ls-files -z '*.ipynb' ':!tests/golden' ':!reports' | xargs -0 -r $(py) -m nbstripout --verify --keep-id
 
 lock: ## write requirements/*.txt anew from pyproject.toml (needs uv; UPGRADE=1 takes newest versions)
-	$(if $(wildcard $(py)),$(py),$(PYTHON)) tools/lock.py $(if $(UPGRADE),--upgrade)
+	if [ -x $(py) ]; then python=$(py); else python=$(PYTHON); fi; "$$python" tools/lock.py $(if $(UPGRADE),--upgrade)
 
 clean: ## remove .venv and caches; measurements (data/runs) and reports stay
 	rm -rf .venv build src/*.egg-info .pytest_cache .ruff_cache .hypothesis .snakemake/log

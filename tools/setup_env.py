@@ -18,20 +18,17 @@ import sys
 import threading
 import time
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE)
+import needs  # noqa: E402
+from needs import NEEDS  # noqa: E402
+
+ROOT = os.path.dirname(HERE)
 REQUIREMENTS = os.path.join(ROOT, "requirements")
 TORCH_INDEX = os.path.join(REQUIREMENTS, "torch-cpu-index.txt")
 STAMP = ".lock-sha"
 LOG = "setup.log"
-OLDEST, NEWEST = (3, 11), (3, 13)
 OLDEST_DRIVER = 580  # the locked torch is built for CUDA 13
-# lock -> (GiB to have free before the first install, oldest glibc that all its wheels run on)
-NEEDS = {
-    "cpu-x86_64": (6, (2, 31)),
-    "cpu-aarch64": (6, (2, 31)),
-    "cuda-x86_64": (20, (2, 31)),
-    "cuda-aarch64": (20, (2, 34)),
-}
 FAILURES = [  # what pip prints -> why, fix
     (r"No space left on device", "the disk is full", "free some space ({gib} GiB are needed), then run again"),
     (
@@ -66,19 +63,14 @@ def say(text):
 
 
 def find_python():
-    """Run again under a fitting Python when this one does not fit; say so when there is none."""
-    if OLDEST <= sys.version_info[:2] <= NEWEST:
+    """Run again under a fitting Python when this one does not fit and another is on the PATH."""
+    if needs.OLDEST <= sys.version_info[:2] <= needs.NEWEST:
         return
-    for minor in range(NEWEST[1], OLDEST[1] - 1, -1):
+    for minor in range(needs.NEWEST[1], needs.OLDEST[1] - 1, -1):
         other = shutil.which("python3.%d" % minor)
         # version managers leave names on the PATH that only print an error
         if other and subprocess.call([other, "-c", ""], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0:
             os.execv(other, [other, os.path.abspath(__file__)] + sys.argv[1:])
-    raise SetupError(
-        "This is Python %d.%d; the study needs 3.11, 3.12 or 3.13." % sys.version_info[:2],
-        "vLLM and the notebook stack have builds for these only, and no other Python is on the PATH.",
-        "install python3.12 with its venv module, or name one: make setup PYTHON=/path/to/python3.12",
-    )
 
 
 def gpu():
@@ -131,24 +123,12 @@ def choose_lock(asked):
 
 
 def check_machine(lock, venv):
-    """Stop before anything is downloaded when the install cannot end well."""
-    gib, glibc = NEEDS[lock]
-    name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
-    found = tuple(int(part) for part in version.split(".")[:2]) if name == "glibc" else None
-    if found is None or found < glibc:
-        raise SetupError(
-            "This system's C library is too old for the packages of %s." % lock,
-            "they need glibc %d.%d or newer; here is %s." % (*glibc, version or "another C library"),
-            "use a newer system (Debian 12, Ubuntu 22.04 or later), or a container of one.",
-        )
-    if not installed_pins(venv):
-        free = shutil.disk_usage(ROOT).free / 2**30
-        if free < gib:
-            raise SetupError(
-                "Not enough disk space: %.1f GiB are free, %s needs %d GiB." % (free, lock, gib),
-                "",
-                "free some space, or put the repository on a larger disk.",
-            )
+    """Stop before anything is downloaded when the install cannot end well, with all that is missing."""
+    home = os.path.abspath(os.environ.get("STUDY_HOME") or ROOT)
+    folders = [venv, os.path.join(home, "data", "runs"), os.path.join(home, "reports")]
+    missing = needs.message(needs.look(lock, venv, bool(installed_pins(venv)), folders), lock)
+    if missing:
+        raise SetupError(missing)
     driver = driver_version()
     if lock.startswith("cuda") and driver and driver < OLDEST_DRIVER:
         say(
@@ -156,13 +136,8 @@ def check_machine(lock, venv):
         )
     if lock == "cpu-aarch64":
         say("note: this lock was resolved for aarch64 but has not been run there")
-    if lock == "cpu-x86_64":
-        with open("/proc/cpuinfo", encoding="utf-8") as info:
-            flags = info.read()
-        if "avx2" not in flags:
-            say("warning: this CPU has no AVX2, which vLLM's CPU build needs: servers will not start")
-        elif "avx512f" not in flags:
-            say("note: this CPU has no AVX-512: vLLM's CPU build runs, with fewer features and slower")
+    if lock == "cpu-x86_64" and not needs.cpu_has("avx512f"):
+        say("note: this CPU has no AVX-512: vLLM's CPU build runs, with fewer features and slower")
 
 
 # --- what is there already -----------------------------------------------------------------------------------------
@@ -259,16 +234,6 @@ def make_venv(venv):
     )
     if runs:
         return
-    version = "%d.%d" % sys.version_info[:2]
-    try:
-        import ensurepip  # noqa: F401
-        import venv as _  # noqa: F401
-    except ImportError:
-        raise SetupError(
-            "Python %s cannot make a virtual environment." % version,
-            "its venv module is missing (Debian and Ubuntu ship it apart).",
-            "sudo apt-get install python%s-venv, then run again" % version,
-        ) from None
     if os.path.exists(python) or os.path.islink(python):
         say("the Python in %s does not run any more: making it anew" % os.path.relpath(venv, ROOT))
     made = subprocess.run(
@@ -367,6 +332,21 @@ def compile_packages(venv):
     subprocess.call(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
+def project(venv):
+    """The folder that pip installs in place: the checkout, or, where that cannot be written, one that links to it."""
+    if os.access(os.path.join(ROOT, "src"), os.W_OK):
+        return ROOT
+    folder = os.path.join(venv, "project")
+    os.makedirs(os.path.join(folder, "src"), exist_ok=True)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copyfile(os.path.join(ROOT, name), os.path.join(folder, name))
+    link = os.path.join(folder, "src", "analysis")
+    if os.path.islink(link):
+        os.remove(link)
+    os.symlink(os.path.join(ROOT, "src", "analysis"), link)
+    return folder
+
+
 VERIFY = """
 import importlib.metadata, sys
 from packaging.requirements import Requirement
@@ -387,6 +367,47 @@ print(", ".join(wrong))
 """
 
 
+# the compiled library that the engine would choose here, and the model class of the drafter
+ENGINE = """
+import importlib, importlib.util, sys, torch
+names = ["vllm._C"]
+if sys.argv[1] == "cpu-x86_64":
+    names.insert(0, "vllm._C_AVX512" if torch.cpu._is_avx512_supported() else "vllm._C_AVX2")
+try:
+    importlib.import_module(next(name for name in names if importlib.util.find_spec(name)))
+    from vllm.model_executor.models.gemma4_mtp import Gemma4MTP
+except (ImportError, OSError, StopIteration) as error:
+    sys.exit("%s: %s" % (type(error).__name__, error))
+"""
+
+
+def load_engine(venv, lock):
+    """Load what every launch loads first, so that a broken installation is known here and not in the first launch."""
+    say("loading the engine")
+    done = subprocess.run(
+        [venv_python(venv), "-W", "ignore", "-c", ENGINE, lock],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=venv,
+    )
+    if done.returncode == 0:
+        return
+    lines = done.stdout.strip().splitlines() or ["exit code %d, no output" % done.returncode]
+    if lock.startswith("cuda") and "libcuda.so" in lines[-1]:
+        say("note: no NVIDIA driver is loaded here, so the engine cannot be tried: %s" % lines[-1])
+        return
+    library = re.search(r"(lib[\w.+-]+\.so[\w.]*): cannot open shared object file", lines[-1])
+    raise SetupError(
+        "The engine cannot be loaded: " + lines[-1][-400:],
+        "",
+        "install the package of your system that has %s, then run again" % library.group(1)
+        if library
+        else "make setup LOCK=%s after make clean; if it stays, the lines below say where it stopped\n%s"
+        % (lock, "\n".join("  | " + line[:180] for line in lines[-8:])),
+    )
+
+
 def install(venv, lock):
     path = os.path.join(REQUIREMENTS, lock + ".txt")
     with open(path, encoding="utf-8") as file:
@@ -398,7 +419,7 @@ def install(venv, lock):
         if pin.startswith("torch==") and "+" in pin:
             install_torch(venv, pin, lock)
     pip_or_stop(venv, "packages", ["--no-deps", "-r", path], len(pins), lock)
-    pip_or_stop(venv, "project", ["--no-deps", "--no-build-isolation", "--editable", ROOT], 0, lock)
+    pip_or_stop(venv, "project", ["--no-deps", "--no-build-isolation", "--editable", project(venv)], 0, lock)
     compile_packages(venv)
     checked = subprocess.run(
         [venv_python(venv), "-c", VERIFY, path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -409,6 +430,7 @@ def install(venv, lock):
             checked.stdout.strip()[-1000:],
             "make clean, then make setup",
         )
+    load_engine(venv, lock)
     stamp = {
         "lock": lock,
         "inputs": wanted_stamp(lock),

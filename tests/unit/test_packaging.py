@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections import namedtuple
 from importlib import metadata
 from pathlib import Path
 
@@ -30,6 +29,9 @@ PYTHONS = ("3.11", "3.12", "3.13")
 WITH_VLLM = {"huggingface-hub", "safetensors", "tokenizers", "torch", "transformers", "vllm"}
 
 
+sys.path.insert(0, str(ROOT / "tools"))  # setup_env imports needs beside it
+
+
 def load(name: str):
     spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
@@ -38,6 +40,7 @@ def load(name: str):
 
 
 lock_tool = load("lock")
+needs = load("needs")
 
 
 @pytest.fixture
@@ -51,11 +54,12 @@ def lines(name: str) -> list[str]:
 
 
 def pins(name: str, python: str = "3.12") -> dict[str, str]:
-    """Package -> version of a lock, for one Python on that lock's platform."""
+    """Package -> version of a lock, for one Python (3.12, or in full 3.12.4) on that lock's platform."""
+    full = python if python.count(".") == 2 else f"{python}.9"
     here = {
         **default_environment(),
-        "python_version": python,
-        "python_full_version": f"{python}.9",
+        "python_version": full.rpartition(".")[0],
+        "python_full_version": full,
         "platform_machine": LOCKS[name]["machine"],
         "sys_platform": "linux",
         "extra": "",
@@ -156,12 +160,17 @@ def test_a_platform_marker_is_dropped_and_a_python_marker_stays():
     assert lock_tool.without_platform("    # via a ; b", "x86_64") == "    # via a ; b"
 
 
+def test_the_patch_level_of_python_chooses_between_two_lines_of_a_package():
+    assert pins("cpu-x86_64", "3.11.2")["soupsieve"] == "2.10"
+    assert pins("cpu-x86_64", "3.11.7")["soupsieve"] == "4.1.2"
+
+
 def test_the_environment_in_use_is_what_its_lock_says():
     stamp = Path(sys.prefix) / ".lock-sha"
     if not stamp.exists():
         pytest.skip("this environment was not made by `make setup`")
     name = json.loads(stamp.read_text(encoding="utf-8"))["lock"]
-    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    python = ".".join(map(str, sys.version_info[:3]))
     found = {canonicalize_name(one.name): one.version for one in metadata.distributions()}
     wrong = {
         package: (version, found.get(package))
@@ -202,7 +211,7 @@ def test_environment_yml_installs_from_the_cpu_lock():
     assert all((ROOT / line.split()[1]).is_file() for line in pip)
     (python,) = [one.partition("=")[2] for one in conda if one.startswith("python=")]
     assert SpecifierSet(PYPROJECT["project"]["requires-python"]).contains(f"{python}.0")
-    assert {one.partition("=")[0] for one in conda} == {"python", "pip", "make", "git"}, "versions come from the lock"
+    assert {one.partition("=")[0] for one in conda} == {"python", "pip", "make", "git", "libnuma"}, "versions: the lock"
 
 
 def test_pytorchs_index_is_named_in_one_place():
@@ -307,31 +316,140 @@ def test_a_driver_tool_that_fails_is_not_a_gpu(setup_env, monkeypatch, tmp_path)
     assert setup_env.gpu() == (True, "nvidia-smi lists a GPU")
 
 
-def test_too_little_disk_space_is_found_before_anything_is_downloaded(setup_env, monkeypatch, tmp_path):
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(setup_env.shutil, "disk_usage", lambda path: usage(0, 0, 3 * 2**30))
-    with pytest.raises(setup_env.SetupError, match=r"3\.0 GiB are free, cpu-x86_64 needs 6 GiB"):
-        setup_env.check_machine("cpu-x86_64", str(tmp_path))
+WHOLE = needs.Found(
+    python=(3, 12),
+    venv=True,
+    libnuma=True,
+    git=True,
+    make=True,
+    avx2=True,
+    glibc=(2, 36),
+    free_gib=50.0,
+    unwritable=[],
+    system="apt",
+    root=False,
+    conda=False,
+)
 
 
-@pytest.mark.parametrize("found", ["glibc 2.17", ""])
-def test_an_old_or_another_c_library_is_named(setup_env, monkeypatch, tmp_path, found):
-    monkeypatch.setattr(setup_env.os, "confstr", lambda name: found)
-    with pytest.raises(setup_env.SetupError, match=r"glibc 2\.31 or newer"):
-        setup_env.check_machine("cpu-x86_64", str(tmp_path))
+def test_a_machine_with_everything_gets_no_message():
+    for lock in needs.NEEDS:
+        assert needs.message(WHOLE, lock) == ""
+    assert needs.message(WHOLE._replace(libnuma=None, avx2=None), "cuda-x86_64") == ""
 
 
-def test_a_missing_venv_module_names_debians_package(setup_env, monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "ensurepip", None)
-    with pytest.raises(setup_env.SetupError, match=r"apt-get install python3\.\d+-venv"):
-        setup_env.make_venv(str(tmp_path / "new"))
+def test_all_that_is_missing_is_said_at_once_with_one_command_per_system():
+    bare = WHOLE._replace(libnuma=False, venv=False, git=False, free_gib=3.0)
+    text = needs.message(bare, "cpu-x86_64").splitlines()
+    assert text[0] == "4 needs of the study are missing here."
+    assert [line.split(":")[0].strip() for line in text[1:5]] == [
+        "Python's venv module",
+        "libnuma.so.1",
+        "git",
+        "6 GiB of free disk",
+    ]
+    assert text[5] == "Fix: sudo apt-get install -y python3.12-venv libnuma1 git    # Debian, Ubuntu"
+    assert text[6] == "     sudo dnf install -y python3 numactl-libs git    # Fedora, RHEL"
+    assert text[7].startswith("     conda env create -f environment.yml && ") and "no root" in text[7]
 
 
-def test_a_python_that_is_too_old_is_told_so_when_no_other_is_there(setup_env, monkeypatch):
-    monkeypatch.setattr(setup_env.sys, "version_info", (3, 9, 1))
-    monkeypatch.setattr(setup_env.shutil, "which", lambda name: None)
-    with pytest.raises(setup_env.SetupError, match=r"This is Python 3\.9; the study needs 3\.11, 3\.12 or 3\.13"):
-        setup_env.find_python()
+def test_the_command_of_this_system_comes_first_and_root_needs_no_sudo():
+    text = needs.message(WHOLE._replace(libnuma=False, system="dnf", root=True), "cpu-x86_64")
+    assert "1 need of the study is missing here." in text
+    assert "Fix: dnf install -y numactl-libs    # Fedora" in text
+    inside = needs.message(WHOLE._replace(libnuma=False, conda=True), "cpu-x86_64")
+    assert "Fix: conda install -c conda-forge libnuma" in inside and "apt" not in inside
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"python": (3, 9)}, "this is Python 3.9, and no other is on the PATH"),
+        ({"python": (3, 14)}, "Python 3.11, 3.12 or 3.13: this is Python 3.14"),
+        ({"make": False}, "apt-get install -y make"),
+        ({"avx2": False}, "this CPU has none"),
+        ({"glibc": (2, 17)}, "glibc 2.31 or newer: the packages of cpu-x86_64 need it; here is 2.17"),
+        ({"glibc": None}, "here is another C library"),
+        ({"free_gib": 3.0}, "3.0 GiB are free"),
+        ({"unwritable": ["/ro/data/runs"]}, "/ro/data/runs cannot"),
+        ({"unwritable": ["/ro/data/runs"]}, "make study STUDY_HOME="),
+    ],
+)
+def test_each_need_is_named(change, words):
+    text = needs.message(WHOLE._replace(**change), "cpu-x86_64")
+    assert words in text and text.count("Fix: ") == 1
+
+
+def test_this_machine_is_looked_at_without_leaving_a_trace(tmp_path):
+    locked = tmp_path / "file"
+    locked.write_text("")
+    found = needs.look("cpu-x86_64", str(tmp_path / "venv"), False, [str(tmp_path / "runs")])
+    assert found.python == sys.version_info[:2] and found.free_gib > 0 and found.unwritable == []
+    assert sorted(tmp_path.iterdir()) == [locked]
+    assert needs.look("cuda-x86_64", str(tmp_path), True, [])[2:8:3] == (None, None)
+
+
+def test_a_library_that_the_loader_lacks_may_be_in_the_conda_environment(tmp_path):
+    assert not needs._loads("libnosuch.so.9", str(tmp_path))
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib/libnosuch.so.9").write_text("")
+    (tmp_path / "conda-meta").mkdir()
+    assert needs._loads("libnosuch.so.9", str(tmp_path))
+
+
+def test_the_readme_and_conda_bring_what_the_setup_asks_for():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    line = next(line for line in readme.splitlines() if line.startswith("sudo apt-get install"))
+    assert {"python3-venv", "libnuma1", "make", "git"} <= set(line.split())
+    environment = (ROOT / "environment.yml").read_text(encoding="utf-8")
+    assert all(f"  - {row[2]}\n" in environment for row in needs.PACKAGES.values())
+
+
+def test_a_setup_that_lacks_something_stops_before_it_makes_or_fetches_anything(setup_env, monkeypatch, tmp_path):
+    monkeypatch.setattr(setup_env.needs, "look", lambda *_: WHOLE._replace(libnuma=False))
+    monkeypatch.setattr(setup_env, "install", lambda *_: pytest.fail("installed"))
+    monkeypatch.setattr(setup_env.sys, "argv", ["setup_env.py", "--venv", str(tmp_path / "v"), "--lock", "cpu-x86_64"])
+    with pytest.raises(setup_env.SetupError, match="libnuma.so.1"):
+        setup_env.main()
+    assert not (tmp_path / "v").exists()
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (
+            "ImportError: libnuma.so.1: cannot open shared object file: No such file",
+            "package of your system that has libnuma.so.1",
+        ),
+        ("ImportError: undefined symbol: x", "make setup LOCK=cpu-x86_64 after make clean"),
+    ],
+)
+def test_an_engine_that_does_not_load_is_known_before_the_first_launch(setup_env, monkeypatch, tmp_path, said, words):
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\necho noise\necho '{said}'\nexit 1\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(setup_env, "venv_python", lambda venv: str(python))
+    with pytest.raises(setup_env.SetupError, match="The engine cannot be loaded: ImportError") as told:
+        setup_env.load_engine(str(tmp_path), "cpu-x86_64")
+    assert words in str(told.value)
+
+
+def test_a_cuda_engine_without_a_driver_is_only_noted(setup_env, monkeypatch, tmp_path, capsys):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho 'ImportError: libcuda.so.1: cannot open shared object file'\nexit 1\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(setup_env, "venv_python", lambda venv: str(python))
+    setup_env.load_engine(str(tmp_path), "cuda-x86_64")
+    assert "no NVIDIA driver is loaded here" in capsys.readouterr().out
+
+
+def test_a_checkout_that_cannot_be_written_is_installed_through_a_link(setup_env, monkeypatch, tmp_path):
+    assert setup_env.project(str(tmp_path)) == str(ROOT)
+    monkeypatch.setattr(setup_env.os, "access", lambda *_: False)
+    for _ in range(2):  # again over its own leftovers
+        folder = Path(setup_env.project(str(tmp_path)))
+        assert (folder / "src/analysis").resolve() == ROOT / "src/analysis"
+        assert (folder / "pyproject.toml").read_bytes() == (ROOT / "pyproject.toml").read_bytes()
 
 
 def test_a_python_that_is_too_old_hands_over_to_a_fitting_one(setup_env, monkeypatch):
@@ -409,9 +527,7 @@ def test_a_conda_environment_is_filled_and_nothing_of_it_is_removed(setup_env, m
 
 
 def test_an_old_driver_is_warned_about_before_the_download(setup_env, monkeypatch, tmp_path, capsys):
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(setup_env.shutil, "disk_usage", lambda path: usage(0, 0, 99 * 2**30))
-    monkeypatch.setattr(setup_env.os, "confstr", lambda name: "glibc 2.39")
+    monkeypatch.setattr(setup_env.needs, "look", lambda *_: WHOLE)
     monkeypatch.setattr(setup_env, "driver_version", lambda: 550)
     setup_env.check_machine("cuda-x86_64", str(tmp_path))
     assert "driver 550 is older than 580" in capsys.readouterr().out
