@@ -127,6 +127,37 @@ def test_a_server_that_dies_while_loading_is_diagnosed_with_its_mend_and_last_li
     assert len(text.splitlines()) < 25
 
 
+def test_a_server_that_takes_memory_below_the_floor_is_ended_alone_and_named(study, tmp_path, monkeypatch):
+    """As on a machine whose CPU and GPU share memory, where the host would hang: 7 GiB left, a floor of 8."""
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal: 125829120 kB\nMemAvailable: 20971520 kB\n")
+    monkeypatch.setenv("ANALYSIS_MEMINFO", str(meminfo))
+    made, store = study("eats-memory", server={"memory_floor_gib": 8})
+    bystander = subprocess.Popen(["sleep", "60"])
+    try:
+        with pytest.raises(ServerError) as error:
+            campaign.ensure(made, made.cells, store)
+        assert "fell to 7.0 GiB, below the floor of 8 GiB" in str(error.value)
+        assert "gpu_memory_utilization" in str(error.value)
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
+    meminfo.write_text("MemTotal: 125829120 kB\nMemAvailable: 20971520 kB\n")
+    monkeypatch.setenv("STUDY_FAULT", "none")
+    campaign.ensure(made, made.cells, store)  # records are whole: the rest is measured
+    assert {c.id for c in made.cells} <= store.complete()
+
+
+def test_without_a_floor_memory_is_nobodys_business(study, tmp_path, monkeypatch):
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemAvailable: 1024 kB\n")
+    monkeypatch.setenv("ANALYSIS_MEMINFO", str(meminfo))
+    made, store = study()
+    campaign.ensure(made, made.needed("baseline"), store)
+    assert store.complete()
+
+
 def test_a_server_that_never_becomes_healthy_is_given_up_after_its_time(study):
     plan, store = study("never-healthy", server={"start_minutes": 0.05})
     with pytest.raises(ServerError, match="not healthy after 0.05 minutes"):

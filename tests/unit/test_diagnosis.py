@@ -29,6 +29,7 @@ RAISED = 'Traceback (most recent call last):\n  File "vllm/v1/worker/{file}", li
 
 #: id -> (last lines of a log, words that must be in cause and fix together)
 STARTS = {
+    "memory-floor": ("analysis memory watch: the server is ended: 6.9 GiB of memory are available, the floor is 8 GiB", "fell to 6.9 GiB"),
     "engine-not-running": ("docker: Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?", "systemctl"),
     "engine-not-allowed": ("permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock", "usermod"),
     "no-gpu-runtime": ('docker: Error response from daemon: could not select device driver "" with capabilities: [[gpu]].', "nvidia-ctk"),

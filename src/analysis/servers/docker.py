@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from analysis.errors import ServerError
-from analysis.servers import facts, keeper, launch
+from analysis.servers import facts, keeper, launch, machine
 from analysis.servers.process import Progress, Running, failure, free_port, port_is_free, wait_until_healthy
 from analysis.study.plan import Arm
 
@@ -70,7 +70,16 @@ def serve(arm: Arm, log: Path, launch_id: str, progress: Progress = lambda text:
     try:
         _run(arm, command, log, progress)
         watcher = subprocess.Popen(
-            [sys.executable, "-S", "-m", "analysis.servers.keeper", str(log), engine, name],
+            [
+                sys.executable,
+                "-S",
+                "-m",
+                "analysis.servers.keeper",
+                str(log),
+                engine,
+                name,
+                str(machine.memory_floor(arm)),
+            ],
             stdin=subprocess.PIPE,
             start_new_session=True,
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},

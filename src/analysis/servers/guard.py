@@ -1,6 +1,7 @@
 """The guard of one server: starts it, and ends every process of it when the study goes away.
 
-Run as ``python -m analysis.servers.guard LOG -- COMMAND…`` with a pipe on standard input. End of file on that
+Run as ``python -m analysis.servers.guard LOG FLOOR -- COMMAND…`` with a pipe on standard input; below FLOOR GiB of
+available memory (0: no floor) the server is ended, and its log says so. End of file on that
 pipe means that the study's process is gone (error, Ctrl-C, kernel death, kill -9): the guard then ends the
 server's whole session, children that changed their group included. If the guard itself is killed, the kernel
 sends the server SIGKILL (PR_SET_PDEATHSIG), and `sweep` of the next run ends what may still be there.
@@ -18,6 +19,8 @@ import subprocess
 import sys
 import time
 
+from analysis.servers import memory
+
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 GRACE_S = 10.0
 #: Every process of a server inherits this variable; its value is the launch's folder.
@@ -26,7 +29,7 @@ TAG = "ANALYSIS_LAUNCH"
 
 def main(argv: list[str]) -> int:
     """Run the command until it ends or the study goes away; its exit status, 128 + signal when killed."""
-    log, command = argv[0], argv[2:]
+    log, floor, command = argv[0], float(argv[1]), argv[3:]
     libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
     if libc:
         libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # orphaned workers come to us, not to init
@@ -50,6 +53,10 @@ def main(argv: list[str]) -> int:
         while server.poll() is None:
             ready, _, _ = select.select([sys.stdin], [], [], 0.25)
             if ready and not os.read(sys.stdin.fileno(), 1024):
+                break
+            if line := memory.below(floor):
+                with open(log, "ab", buffering=0) as stream:
+                    stream.write(line.encode())
                 break
     finally:
         end(server)

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import psutil
 
+from analysis.servers import memory
+from analysis.study.plan import Arm
+
 GIB = 2**30
 
 
@@ -58,6 +61,15 @@ def look() -> Machine:
     """This machine now. Nothing here raises: what cannot be read is None."""
     memory = psutil.virtual_memory()
     return Machine(tuple(_gpus()), memory.total / GIB, memory.available / GIB, _hami())
+
+
+def memory_floor(arm: Arm) -> float:
+    """GiB of available memory below which the arm's server is ended: the study's, else `memory.FLOOR_GIB` on a machine
+    whose GPU shares the system's memory, else 0 (no floor).
+    """
+    if arm.server.memory_floor_gib is not None:
+        return arm.server.memory_floor_gib
+    return memory.FLOOR_GIB if any(gpu.total_gib is None for gpu in _gpus()) else 0.0
 
 
 def engine(name: str) -> Engine:

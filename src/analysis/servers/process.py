@@ -17,7 +17,7 @@ import httpx
 import psutil
 
 from analysis.errors import ServerError
-from analysis.servers import diagnosis, facts, launch
+from analysis.servers import diagnosis, facts, launch, machine
 from analysis.servers.guard import TAG
 from analysis.study.plan import Arm
 
@@ -74,7 +74,16 @@ def serve(arm: Arm, log: Path, launch_id: str, progress: Progress = lambda text:
     env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", os.defpath)])
     started = time.monotonic()
     guard = subprocess.Popen(
-        [sys.executable, "-S", "-m", "analysis.servers.guard", str(log), "--", *command],
+        [
+            sys.executable,
+            "-S",
+            "-m",
+            "analysis.servers.guard",
+            str(log),
+            str(machine.memory_floor(arm)),
+            "--",
+            *command,
+        ],
         stdin=subprocess.PIPE,
         start_new_session=True,
         env={

@@ -98,6 +98,9 @@ class Server(Frozen):
     )
     patch: Patch | None = None
     start_minutes: PositiveFloat = 20
+    memory_floor_gib: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="end the server below this much available memory; null: 8 where GPU and CPU share it, else 0"
+    )
     # docker
     engine: Literal["docker", "podman"] = "docker"
     image: str | None = None

@@ -36,6 +36,7 @@ NOT_BEHAVIOUR = {
     "port",
     "host",
     "start_minutes",
+    "memory_floor_gib",
     "container_name",
     "engine",
     "request_metrics",

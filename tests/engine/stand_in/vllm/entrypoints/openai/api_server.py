@@ -102,6 +102,10 @@ class Handler(BaseHTTPRequestHandler):
             os._exit(9)
         if (FAULT == "hangs-mid-cell" and counted) or (FAULT == "hangs-later" and STATE["requests"] > 8):
             time.sleep(600)
+        if FAULT == "eats-memory" and counted:
+            with open(os.environ["ANALYSIS_MEMINFO"], "w") as stream:
+                stream.write("MemTotal: 125829120 kB\nMemAvailable: 7340032 kB\n")
+            time.sleep(600)
         if FAULT == "empty" and counted:
             return self.answer("", "text/event-stream")
         if FAULT == "not-json" and counted:
