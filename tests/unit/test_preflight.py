@@ -171,17 +171,19 @@ def test_an_incomplete_download_is_named(tmp_path):
 
 def test_batched_tokens_below_one_multimodal_item_are_stopped_unless_the_server_is_text_only():
     name = "batched tokens for one multimodal item"
-    assert checks("gb10-31b", max_num_batched_tokens=2048)[name].verdict == "fail"
-    assert checks("gb10-31b", max_num_batched_tokens=2496)[name].verdict == "ok"
-    assert checks("gb10-31b", max_num_batched_tokens=None)[name].verdict == "warn"
-    assert name not in checks("gb10-31b", max_num_batched_tokens=2048, args=("--language-model-only",))
+    assert checks("gb10-31b", max_num_batched_tokens=2048, limit_mm_per_prompt=None)[name].verdict == "fail"
+    assert checks("gb10-31b", max_num_batched_tokens=2496, limit_mm_per_prompt=None)[name].verdict == "ok"
+    assert checks("gb10-31b", max_num_batched_tokens=None, limit_mm_per_prompt=None)[name].verdict == "warn"
+    assert name not in checks(
+        "gb10-31b", max_num_batched_tokens=2048, limit_mm_per_prompt=None, args=("--language-model-only",)
+    )
     assert name not in checks("gb10-31b", max_num_batched_tokens=2048, limit_mm_per_prompt={"image": 0, "audio": 0})
 
 
 def test_memory_is_estimated_from_shapes_and_held_against_the_machine():
     found = checks("gb10-31b")
-    # 31B in FP8: 30.9 GiB with encoders, 0.9 GiB drafter, 3 GiB overhead, of 0.8 x 121.6 = 97.3 GiB
-    assert found["memory for weights"].verdict == "ok" and "97.3 GiB" in found["memory for weights"].evidence
+    # 31B in FP8: 30.9 GiB with encoders, 0.9 GiB drafter, 3 GiB overhead, of 0.5 x 121.6 = 60.8 GiB
+    assert found["memory for weights"].verdict == "ok" and "60.8 GiB" in found["memory for weights"].evidence
     small = machine.Machine((machine.Gpu("NVIDIA RTX 4090", 23.99, 22.45, "570", 2520, 450),), 64, 60)
     assert checks("gb10-31b", small)["memory for weights"].verdict == "fail"
     billings = checks("rtx4090-26b-awq", small)

@@ -112,7 +112,7 @@ def test_a_digest_pins_the_image():
     pinned = one.server.model_copy(update={"digest": digest})
     from dataclasses import replace
 
-    assert launch.image(replace(one, server=pinned)) == f"vllm/vllm-openai:v0.28.0@{digest}"
+    assert launch.image(replace(one, server=pinned)) == f"vllm/vllm-openai:v0.33.0@{digest}"
 
 
 WORDS = st.text(st.characters(blacklist_categories=("Cs", "Cc")), max_size=12)

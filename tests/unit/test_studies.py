@@ -5,7 +5,7 @@ import pytest
 from analysis import shapes
 from analysis.__main__ import main
 from analysis.places import PARAMS
-from analysis.servers import checkpoints, preflight
+from analysis.servers import checkpoints, launch, preflight
 from analysis.study import plan
 from analysis.study.params import load_study
 
@@ -78,3 +78,44 @@ def test_a_study_of_options_has_an_arm_for_each_knob():
     ranges = arms["dynamic-k"].speculative["num_speculative_tokens_per_batch_size"]
     assert ranges[0][0] == 1 and ranges[-1][2] == 0
     assert all(a[1] + 1 == b[0] for a, b in zip(ranges, ranges[1:], strict=False))  # no batch size without a K
+
+
+SAFE = ["gb10-26b-a4b", "gb10-31b", "gb10-26b-options"]
+
+
+@pytest.mark.parametrize("name", SAFE)
+def test_a_gb10_study_takes_no_more_memory_than_is_safe_and_asks_for_the_ledger(name):
+    for arm in plan.make(load_study(name)).arms:
+        assert arm.server.gpu_memory_utilization <= 0.5
+        assert arm.server.max_num_seqs == 16
+        words = launch.docker_command(arm)
+        assert ("--per-request-spec-decode-metrics" in words) == bool(arm.k)
+        assert words[words.index("--limit-mm-per-prompt") + 1] == '{"image":0,"audio":0,"video":0}'
+
+
+def test_both_gb10_models_run_on_the_same_engine_runner_and_k():
+    moe, dense = load_study("gb10-26b-a4b"), load_study("gb10-31b")
+    assert moe.server.image == dense.server.image == "vllm/vllm-openai:v0.33.0"
+    assert moe.server.env == dense.server.env == {"VLLM_USE_V2_MODEL_RUNNER": "1"}
+    assert moe.k_values == dense.k_values == (1, 2, 4, 7, 8)
+
+
+def test_the_launch_of_a_gb10_arm_word_for_word():
+    arm = next(a for a in plan.make(load_study("gb10-26b-a4b")).arms if a.k == 4)
+    assert " ".join(launch.docker_command(arm)) == (
+        "docker run -d --name vllm-mtp --gpus all --ipc host --shm-size 64gb -p 127.0.0.1:8000:8000 "
+        "-v $HOME/.cache/huggingface:/root/.cache/huggingface -e VLLM_USE_V2_MODEL_RUNNER=1 vllm/vllm-openai:v0.33.0 "
+        "RedHatAI/gemma-4-26B-A4B-it-FP8-Dynamic --max-model-len 4096 --max-num-batched-tokens 4096 "
+        "--gpu-memory-utilization 0.5 --max-num-seqs 16 --kv-cache-dtype fp8 "
+        '--limit-mm-per-prompt {"image":0,"audio":0,"video":0} --no-enable-prefix-caching '
+        "--per-request-spec-decode-metrics detailed "
+        '--speculative-config {"method":"mtp","model":"google/gemma-4-26B-A4B-it-assistant","num_speculative_tokens":4}'
+    )
+
+
+def test_the_preview_studies_stay_as_published():
+    for name in ("gb10-26b-a4b-preview", "gb10-31b-preview"):
+        study = load_study(name)
+        assert study.server.image == "vllm/vllm-openai:gemma4-0505-arm64-cu130"
+        assert study.server.gpu_memory_utilization == 0.85
+        assert all("--per-request-spec-decode-metrics" not in launch.docker_command(a) for a in plan.make(study).arms)

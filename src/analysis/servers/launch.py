@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import sys
 
@@ -12,6 +13,8 @@ from analysis.study.plan import Arm
 
 PORT_IN_CONTAINER = 8000
 NAME = "vllm-mtp"
+#: First release of vLLM with `--per-request-spec-decode-metrics`.
+LEDGER_SINCE = (0, 29)
 
 
 def speculative_config(arm: Arm) -> dict | None:
@@ -79,6 +82,14 @@ def docker_command(
     return out + vllm_args(arm)
 
 
+def has_ledger(arm: Arm) -> bool:
+    """Whether the arm's engine has the ledger of drafts per request: the locked one, or an image whose tag says so."""
+    if arm.server.backend != "docker":
+        return arm.server.backend == "process"
+    release = re.search(r":v(\d+)\.(\d+)", arm.server.image or "")
+    return bool(release) and (int(release[1]), int(release[2])) >= LEDGER_SINCE
+
+
 def image(arm: Arm) -> str:
     """The image by its tag, or by its digest where the study pins one."""
     name = arm.server.image or ""
@@ -137,7 +148,7 @@ def _flags(arm: Arm, host: str | None, port: int | None) -> list[list[str]]:
         out.append(["--enforce-eager"])
     if s.trust_remote_code:
         out.append(["--trust-remote-code"])
-    if s.request_metrics and arm.k and s.backend == "process":
+    if s.request_metrics and arm.k and has_ledger(arm):
         out.append(["--per-request-spec-decode-metrics", "detailed"])
     for word in s.args:
         if word.startswith("-") or not out:

@@ -13,8 +13,8 @@ from analysis.servers import launch as commands
 from analysis.study.params import Model, inside
 from analysis.study.plan import Arm
 
-#: Image for an arm whose study names none: the first release that is safe on every machine of the articles.
-RELEASE_IMAGE = "vllm/vllm-openai:v0.28.0"
+#: Image for an arm whose study names none: from 0.29 on the dense and the MoE model run on the same model runner.
+RELEASE_IMAGE = "vllm/vllm-openai:v0.33.0"
 CACHE = "/root/.cache/huggingface"
 SYSTEMD_HOME = "%h"
 
