@@ -138,7 +138,7 @@ def _list(arguments) -> int:
 
 def _plan(arguments) -> int:
     from analysis.servers import render
-    from analysis.study import plan
+    from analysis.study import graphs, plan
     from analysis.study.params import load_study
 
     made = plan.make(load_study(arguments.study))
@@ -153,6 +153,8 @@ def _plan(arguments) -> int:
     print(
         f"\n{len(made.launches())} launches, {len(made.cells)} cells, about {made.minutes():.0f} minutes. Nothing was started.\n"
     )
+    for line in filter(None, (graphs.sentence(arm, study.concurrency) for arm in made.arms)):
+        print(f"Outside the graphs: {line}.\n")
     for arm in _arms(made, arguments.arm):
         print(f"# {arm.name}\n{render.launch(arm, arguments.form or arm.server.backend)}\n")
     return 0

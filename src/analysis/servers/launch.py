@@ -132,6 +132,7 @@ def _flags(arm: Arm, host: str | None, port: int | None) -> list[list[str]]:
         ("--gpu-memory-utilization", s.gpu_memory_utilization),
         ("--max-num-seqs", s.max_num_seqs),
         ("--kv-cache-dtype", s.kv_cache_dtype),
+        ("--max-cudagraph-capture-size", s.max_cudagraph_capture_size),
         ("--dtype", s.dtype),
         ("--tensor-parallel-size", s.tensor_parallel_size),
         ("--load-format", s.load_format),

@@ -75,6 +75,10 @@ class Server(Frozen):
     max_num_seqs: PositiveInt | None = None
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
     kv_cache_dtype: str | None = None
+    graphs: Literal["engine", "cover"] = Field(
+        "engine", description="cover: capture CUDA graphs up to (K + 1) x the largest concurrency; engine: its own rule"
+    )
+    max_cudagraph_capture_size: PositiveInt | None = Field(None, description="tokens per step; null: see graphs")
     dtype: str | None = None
     enforce_eager: bool = False
     prefix_caching: bool | None = False
@@ -175,6 +179,7 @@ class Study(Frozen):
     launches: PositiveInt = 1
     timing_tokens: PositiveInt = Field(600, description="fixed length of a timing request")
     natural_stop: bool = Field(False, description="timing requests may stop early, as the articles measured")
+    load_every_k: bool = Field(False, description="every K under load, not the study's K alone")
     concurrency_rounds: PositiveInt = Field(2, description="requests a stream in a concurrency cell")
     code_programs: Annotated[int, Field(ge=0)] = Field(6, description="programs generated an arm in chapter 06")
     code_tokens: PositiveInt = 1500

@@ -11,10 +11,11 @@ import hashlib
 import json
 import random
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from analysis.errors import ParamsError
+from analysis.study import graphs
 from analysis.study.params import Model, Server, Study, Variant
 from analysis.study.prompts import Prompt, workload
 
@@ -24,7 +25,7 @@ NEEDS: dict[str, tuple[tuple[str, str], ...]] = {
     "baseline": (("timing", "baseline"),),
     "mtp": (("timing", "baseline"), ("timing", "main")),
     "k_sweep": (("timing", "all"),),
-    "concurrency": (("concurrency", "baseline"), ("concurrency", "main")),
+    "concurrency": (("concurrency", "all"),),
     "acceptance": (("timing", "all"),),
     "generated_python": (("code", "baseline"), ("code", "main")),
     "losslessness": (("greedy", "baseline"), ("greedy", "main")),
@@ -36,6 +37,7 @@ NOT_BEHAVIOUR = {
     "port",
     "host",
     "start_minutes",
+    "graphs",
     "memory_floor_gib",
     "container_name",
     "engine",
@@ -202,7 +204,7 @@ def _arms(study: Study) -> Iterable[Arm]:
         main = variant.name == "main"
         ks = variant.k_values if variant.k_values is not None else _k_values(study)
         for k in ((0,) if variant.baseline else ()) + tuple(ks):
-            yield Arm(
+            arm = Arm(
                 name=arm_name(k, "" if main else variant.name),
                 k=k,
                 variant=variant.name,
@@ -211,6 +213,15 @@ def _arms(study: Study) -> Iterable[Arm]:
                 server=study.server_of(variant),
                 speculative=_speculative({**study.speculative, **variant.speculative}, k, variant.name),
             )
+            yield _covered(arm, study.concurrency)
+
+
+def _covered(arm: Arm, concurrency: tuple[int, ...]) -> Arm:
+    """The arm with a graph size that covers the study's loads, where it asks for that and the engine's own does not."""
+    if arm.server.graphs == "engine" or not graphs.beyond(arm, concurrency):
+        return arm
+    size = {"max_cudagraph_capture_size": graphs.covering(arm.k, concurrency)}
+    return replace(arm, server=arm.server.model_copy(update=size))
 
 
 def _speculative(settings: dict[str, Any], k: int, variant: str) -> dict[str, Any]:
@@ -260,7 +271,7 @@ def _cells(study: Study, arm: Arm, launch: int) -> Iterable[Cell]:
                 yield Cell(
                     arm, launch, "raw", name, 1, repeat, sampling, _in_turn(study, prompts, repeat), endpoint="raw"
                 )
-        if main:
+        if main or study.load_every_k:
             for level in study.concurrency:
                 yield Cell(arm, launch, "concurrency", name, level, 1, sampling, _at_once(study, prompts, level))
         if first and kind == "code" and study.code_programs:
