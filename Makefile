@@ -35,7 +35,7 @@ test: setup ## every test (TESTS="-k name" narrows the first run)
 	echo "All tests passed."
 
 lab: setup ## JupyterLab on the notebooks
-	$(py) -m jupyter lab --notebook-dir=notebooks
+	$(py) -m analysis lab
 
 report: setup ## render the report from what is measured; starts no server
 	$(py) -m analysis report "$(basename $(notdir $(PARAMS)))"

@@ -1,97 +1,49 @@
-# The study as a graph: one rule a notebook, then the report. `make study` runs it; Snakemake's own executors can too:
-#   snakemake --cores 1 --resources gpu=1 --config study=gb10-31b params=papermill_params/gb10-31b.yaml
+# The study as a graph: one rule for the chapters, one for the page. `make study` runs it; Snakemake's own executors can too:
+#   snakemake --cores 1 --resources gpu=1 --config study=gb10-31b
 # The store decides what is measured: the order of the chapters is only the order in which they are read.
 import sys
 from pathlib import Path
 
 from analysis import chapter
+from analysis.places import HOME, NOTEBOOKS, PARAMS, ROOT
 
 STUDY = config.get("study", "miniature")
-PARAMS = config.get("params", f"papermill_params/{STUDY}.yaml")
+FILE = str(Path(config.get("params", PARAMS / f"{STUDY}.yaml")).resolve())
 OUT = f"reports/{STUDY}/notebooks"
-CODE = sorted(map(str, Path("src/analysis").rglob("*.py")))
-CHAPTER = f"{sys.executable} -m analysis chapter {PARAMS} {{input[0]}} {{output}}"
+SOURCES = ROOT / "src" / "analysis"
+PAGE = sorted(path for path in (SOURCES / "report").rglob("*") if path.is_file() and path.suffix != ".pyc")
+# what no chapter imports: a change there runs no notebook
+APART = {"report", "miniature", "bench.py", "dummy.py", "graph.py", "__main__.py"}
+CODE = [path for path in sorted(SOURCES.rglob("*.py")) if path.relative_to(SOURCES).parts[0] not in APART]
 
 
-rule report:
-    input: [f"{OUT}/{notebook.name}" for notebook in chapter.chapters(PARAMS)]
+workdir: str(HOME)
+
+
+def near(path: Path) -> str:
+    """As seen from the working folder: a brace above it would be read as a wildcard."""
+    return str(path.relative_to(HOME) if path.is_relative_to(HOME) else path)
+
+
+def measures(name: str) -> bool:
+    """A chapter that ensures measurements holds the GPU while it runs."""
+    return ".ensure(" in (NOTEBOOKS / f"{name}.ipynb").read_text(encoding="utf-8")
+
+
+rule page:
+    input: [f"{OUT}/{notebook.name}" for notebook in chapter.chapters(FILE)], lambda _: [*map(near, PAGE)]
     output: f"reports/{STUDY}/index.html"
-    shell: f"{sys.executable} -m analysis report {PARAMS}"
+    params: python=lambda _: sys.executable, file=lambda _: FILE
+    message: "the page"
+    shell: "{params.python:q} -m analysis report {params.file:q} 2>&1"
 
 
-rule setup:  # the machine, the plan, the checks
-    input: "notebooks/00_setup.ipynb", PARAMS, CODE
-    output: f"{OUT}/00_setup.ipynb"
-    priority: 99
-    shell: CHAPTER
-
-
-rule baseline:  # the target alone
-    input: "notebooks/01_baseline.ipynb", PARAMS, CODE
-    output: f"{OUT}/01_baseline.ipynb"
-    priority: 98
-    resources: gpu=1
-    shell: CHAPTER
-
-
-rule mtp:  # with its drafter, at the study's K
-    input: "notebooks/02_mtp.ipynb", PARAMS, CODE
-    output: f"{OUT}/02_mtp.ipynb"
-    priority: 97
-    resources: gpu=1
-    shell: CHAPTER
-
-
-rule k_sweep:  # how many tokens to draft
-    input: "notebooks/03_k_sweep.ipynb", PARAMS, CODE
-    output: f"{OUT}/03_k_sweep.ipynb"
-    priority: 96
-    resources: gpu=1
-    shell: CHAPTER
-
-
-rule concurrency:  # under load
-    input: "notebooks/04_concurrency.ipynb", PARAMS, CODE
-    output: f"{OUT}/04_concurrency.ipynb"
-    priority: 95
-    resources: gpu=1
-    shell: CHAPTER
-
-
-rule acceptance:  # what is accepted, and where
-    input: "notebooks/05_acceptance.ipynb", PARAMS, CODE
-    output: f"{OUT}/05_acceptance.ipynb"
-    priority: 94
-    resources: gpu=1
-    shell: CHAPTER
-
-
-rule generated_python:  # do the programs work
-    input: "notebooks/06_generated_python.ipynb", PARAMS, CODE
-    output: f"{OUT}/06_generated_python.ipynb"
-    priority: 93
-    resources: gpu=1
-    shell: CHAPTER
-
-
-rule losslessness:  # is the text the same
-    input: "notebooks/07_losslessness.ipynb", PARAMS, CODE
-    output: f"{OUT}/07_losslessness.ipynb"
-    priority: 92
-    resources: gpu=1
-    shell: CHAPTER
-
-
-rule cost_model:  # what a step costs, and what to expect
-    input: "notebooks/08_cost_model.ipynb", PARAMS, CODE
-    output: f"{OUT}/08_cost_model.ipynb"
-    priority: 91
-    resources: gpu=1
-    shell: CHAPTER
-
-
-rule evidence:  # what others measured, and which claims hold
-    input: "notebooks/09_evidence.ipynb", PARAMS, CODE
-    output: f"{OUT}/09_evidence.ipynb"
-    priority: 90
-    shell: CHAPTER
+rule chapter:
+    input: lambda chapter: near(NOTEBOOKS / f"{chapter.name}.ipynb"), lambda _: [*map(near, [Path(FILE), *CODE])]
+    output: f"{OUT}/{{name}}.ipynb"
+    wildcard_constraints: name="[0-9][0-9]_.+"
+    priority: lambda chapter: 100 - int(chapter.name[:2])
+    resources: gpu=lambda chapter: int(measures(chapter.name))
+    params: python=lambda _: sys.executable, file=lambda _: FILE
+    message: "chapter {wildcards.name}"
+    shell: "{params.python:q} -m analysis chapter {params.file:q} {input[0]:q} {output:q} 2>&1"

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import shlex
-import signal
 import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from analysis import caches, graph
 from analysis.errors import MissingCells, StudyError
-from analysis.places import PARAMS, RECORDS, REPORTS, ROOT
+from analysis.places import NOTEBOOKS, PARAMS, RECORDS, REPORTS
 
 RENDERINGS = ("process", "docker", "kubernetes", "systemd")
 
@@ -21,9 +20,12 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; 0 = done, 1 = a user-reachable failure (one screen), 130 = Ctrl-C."""
     arguments = _parser().parse_args(argv)
     try:
+        if note := caches.settle():
+            print(note, file=sys.stderr)
         return arguments.run(arguments) or 0
     except StudyError as error:
         print(f"\n{error}", file=sys.stderr)
+        graph.told()
         return 1
     except KeyboardInterrupt:
         print("\nStopped. Everything measured so far is kept: the same command goes on from there.", file=sys.stderr)
@@ -54,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "study", _study, "measure what is missing, run every notebook, write the report", default="miniature"
     ).add_argument("--dry-run", action="store_true", help="say which notebooks would run, and stop")
+    add("lab", _lab, "JupyterLab on the notebooks", study=False)
     add("list", _list, "the studies in papermill_params", study=False)
     command = add("plan", _plan, "launches, cells, minutes and exact launch commands; starts nothing")
     command.add_argument(
@@ -86,45 +89,27 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _study(arguments) -> int:
+    from analysis import chapter
     from analysis.study.params import load_study
 
     study = load_study(arguments.study)
     path = Path(arguments.study)
-    file = path if path.suffix else PARAMS / f"{study.study}.yaml"
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(ROOT), "--cores", "1", "--resources", "gpu=1",
-               "--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime", "--config", f"params={file}", f"study={study.study}", "--quiet"]  # fmt: skip
-    command += ["progress", "rules", "host", "reason"] if arguments.dry_run else ["all"]
+    file = path if path.is_file() else PARAMS / f"{study.study}.yaml"
+    chapter.chapters(file)  # a notebook without a place is an error before anything starts
+    if arguments.dry_run:
+        print("\n".join(graph.missing(study.study, file)) or "Nothing to do: the report is newer than its sources.")
+        return 0
     # in the planned order: chapter by chapter, every baseline would come before the first MTP arm
-    measure_first = study.launches > 1 and study.measure == "missing" and not arguments.dry_run
-    if measure_first and _with_its_children([sys.executable, "-m", "analysis", "measure", str(file)]):
+    measure_first = study.launches > 1 and study.measure == "missing"
+    if measure_first and graph.with_its_children([sys.executable, "-m", "analysis", "measure", str(file.resolve())]):
         return 1
-    code = _with_its_children([*command, *(["--dry-run"] if arguments.dry_run else [])])
-    if code == 0 and not arguments.dry_run:
-        print(f"Report: {_shown(REPORTS / study.study / 'index.html')}")
-    return 1 if code else 0
+    graph.run(study.study, file)
+    print(f"Report: {_shown(REPORTS / study.study / 'index.html')}")
+    return 0
 
 
-def _with_its_children(command: list[str]) -> int:
-    """Run a command; whatever ends us (Ctrl-C, SIGTERM) first ends it and everything below it."""
-    import psutil
-
-    def interrupted(*_):
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupted)
-    child = psutil.Popen(command, cwd=ROOT)
-    try:
-        return child.wait()
-    except KeyboardInterrupt:
-        tree = [child, *child.children(recursive=True)]
-        for process in tree:  # a notebook's kernel, asked first, ends its server
-            with contextlib.suppress(psutil.Error):
-                process.terminate()
-        _, alive = psutil.wait_procs(tree, timeout=30)
-        for process in alive:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        raise
+def _lab(arguments) -> int:
+    return graph.with_its_children([sys.executable, "-m", "jupyter", "lab", f"--notebook-dir={NOTEBOOKS}"])
 
 
 def _list(arguments) -> int:

@@ -17,6 +17,9 @@ from analysis.places import NOTEBOOKS, PARAMS, RECORDS, REPORTS
 from analysis.progress import VARIABLE, follow
 from analysis.study import params, plan
 
+CHAPTER = "[0-9][0-9]_*.ipynb"
+TEMPLATE = "template.ipynb"
+
 
 def run(notebook: Path, study_file: str | Path, out: Path) -> Path:
     """Execute ``notebook`` with the parameters of a study file, write it to ``out``.
@@ -28,12 +31,14 @@ def run(notebook: Path, study_file: str | Path, out: Path) -> Path:
     """
     import papermill
 
+    from analysis import kernel
+
     study = params.load_study(study_file)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         part, line = Path(folder) / notebook.name, Path(folder) / "progress"
         os.environ[VARIABLE] = str(line)
-        os.environ["IPYTHONDIR"] = _plain_kernel(Path(folder))
+        os.environ["IPYTHONDIR"] = kernel.settings(Path(folder))
         try:
             with follow(line, notebook.stem), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -47,6 +52,7 @@ def run(notebook: Path, study_file: str | Path, out: Path) -> Path:
                     start_timeout=180,
                     execution_timeout=int(3600 + 5 * 60 * plan.make(study).minutes()),
                     cwd=str(NOTEBOOKS.parent),
+                    **kernel.options(),
                 )
         except papermill.exceptions.PapermillExecutionError as error:
             kept = _keep_failed(part, study.study)
@@ -64,8 +70,21 @@ def run(notebook: Path, study_file: str | Path, out: Path) -> Path:
 
 
 def chapters(study_file: str | Path | None = None) -> list[Path]:
-    """All notebooks in order; for a study, without those for which it has no cells."""
-    found = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    """All notebooks in order of their numbers; for a study, without those for which it has no cells.
+
+    Raises
+    ------
+    StudyError
+        A notebook has no number, and so no place.
+    """
+    found = sorted(NOTEBOOKS.glob(CHAPTER))
+    stray = {path.name for path in NOTEBOOKS.glob("*.ipynb")} - {path.name for path in found} - {TEMPLATE}
+    if stray:
+        raise StudyError(
+            f"notebooks/{min(stray)} has no place in the study.",
+            why="Every notebook of the folder is a chapter, and its number is its place: 03_k_sweep.ipynb.",
+            fix="Give it a name that begins with two digits and _, or move it to another folder.",
+        )
     if study_file is None:
         return found
     made = plan.make(params.load_study(study_file))
@@ -75,7 +94,7 @@ def chapters(study_file: str | Path | None = None) -> list[Path]:
 
 def executed(study: str) -> list[Path]:
     """Executed notebooks of a study, in order."""
-    return sorted((REPORTS / study / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    return sorted((REPORTS / study / "notebooks").glob(CHAPTER))
 
 
 def _parameters(notebook: Path, study: params.Study, study_file: str | Path) -> dict:
@@ -89,14 +108,6 @@ def _parameters(notebook: Path, study: params.Study, study_file: str | Path) -> 
         declared = papermill.inspect_notebook(str(notebook))
         raw = {key: value for key, value in raw.items() if key in declared}
     return {**raw, "study": study.study}
-
-
-def _plain_kernel(folder: Path) -> str:
-    """An IPython folder of our own: no start-up files of the user, no warnings about the transport in the terminal."""
-    profile = folder / "ipython" / "profile_default"
-    profile.mkdir(parents=True)
-    (profile / "ipython_kernel_config.py").write_text("c = get_config()\nc.IPKernelApp.log_level = 40\n")
-    return str(folder / "ipython")
 
 
 def _told(error) -> tuple[str, str, str]:

@@ -17,9 +17,9 @@ from analysis import shapes
 from analysis.errors import ParamsError, StudyError
 from analysis.miniature import shapes as miniature
 from analysis.miniature.corpus import BOS, CHAT_TEMPLATE, END, EOS, PAD, SPECIALS, TURN
-from analysis.places import DATA
+from analysis.places import CACHE
 
-HOME = DATA / "cache" / "shapes"
+HOME = CACHE / "shapes"
 NAMES = ("gemma-4-31B-it", "gemma-4-26B-A4B-it")
 POSITIONS = 131_072  # the least that a Gemma 4 allows; sizes the rotary tables alone
 UNKNOWN = "<unk>"

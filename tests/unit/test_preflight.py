@@ -218,6 +218,17 @@ def test_a_moe_without_tuned_settings_is_a_warning_alone():
     assert found.verdict == "warn" and "E=128,N=704,device_name=No_Such_Card" in found.evidence
 
 
+def test_shared_memory_is_compared_with_what_the_cpu_engine_needs():
+    def verdict(mib):
+        return checks("miniature", replace(BARE, shared_gib=mib / 1024)).get("shared memory")
+
+    assert verdict(64).verdict == "fail" and "64 MiB free in /dev/shm, the engine needs 160" in verdict(64).evidence
+    assert "--shm-size" in verdict(64).fix
+    assert verdict(160).verdict == "ok" and verdict(160).fix == ""
+    assert "shared memory" not in checks("miniature", BARE)
+    assert "shared memory" not in checks("h100-31b", replace(GB10, shared_gib=0.01))
+
+
 def test_a_bare_machine_gets_the_whole_table_and_exit_1_without_a_traceback(monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))  # no GPU tool, no engine, no bwrap
     monkeypatch.setenv("HOME", str(tmp_path))

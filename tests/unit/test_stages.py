@@ -14,6 +14,7 @@ SOURCE = ROOT / "src" / "analysis"
 
 # What a file may touch besides memory. One that is not named touches nothing: arithmetic, frames in, frames out.
 MAY_TOUCH = {
+    "caches": {"files"},
     "progress": {"files", "clock"},
     "shapes": {"files"},
     "study/params": {"files"},
@@ -32,7 +33,9 @@ MAY_TOUCH = {
     "published/evidence": {"files"},
     "report": {"files", "processes", "network", "clock"},
     "session": {"files", "clock"},
+    "kernel": {"files"},
     "chapter": {"files", "processes", "clock"},
+    "graph": {"files", "processes"},
     "miniature": {"files", "processes", "network", "clock"},
     "dummy": {"files"},
     "bench": {"files", "processes", "network", "clock"},

@@ -14,6 +14,7 @@ from analysis.servers import memory
 from analysis.study.plan import Arm
 
 GIB = 2**30
+SHARED = Path("/dev/shm")
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,13 @@ class Engine:
 
 @dataclass(frozen=True)
 class Machine:
-    """What a launch needs to know of this machine."""
+    """What a launch needs to know of this machine. ``shared_gib`` is free in /dev/shm; None where there is none."""
 
     gpus: tuple[Gpu, ...] = ()
     total_gib: float = 0.0
     free_gib: float = 0.0
     hami: str | None = None
+    shared_gib: float | None = None
 
     @property
     def device_gib(self) -> float | None:
@@ -60,7 +62,8 @@ class Machine:
 def look() -> Machine:
     """This machine now. Nothing here raises: what cannot be read is None."""
     memory = psutil.virtual_memory()
-    return Machine(tuple(_gpus()), memory.total / GIB, memory.available / GIB, _hami())
+    shared = free_gib(SHARED) if SHARED.is_dir() else None
+    return Machine(tuple(_gpus()), memory.total / GIB, memory.available / GIB, _hami(), shared)
 
 
 def memory_floor(arm: Arm) -> float:

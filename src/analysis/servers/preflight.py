@@ -27,6 +27,7 @@ from analysis.study.plan import Arm, Plan
 Verdict = Literal["ok", "warn", "fail"]
 
 LEAST_BATCHED_TOKENS = 2496  # one multimodal item of the published checkpoints
+SHARED_MIB = 160  # ring buffer between the CPU engine's processes: 10 chunks of 16 MiB
 OVERHEAD_GIB = 3.0  # CUDA context, graphs, activations: billings saw about 2 on 24 GiB
 DEFAULT_UTILISATION = 0.9
 
@@ -55,6 +56,7 @@ def _of_arm(plan: Plan, arm: Arm, here: machine.Machine) -> Iterator[Check]:
     target, drafter = checkpoints.find(arm, arm.target), checkpoints.find(arm, arm.drafter)
     if arm.server.flavour == "vllm":
         yield from _engine(plan, arm)
+        yield from _shared_memory(arm, here)
     yield from _container(arm)
     for role, model, files in (("target", arm.target, target), ("drafter", arm.drafter, drafter)):
         yield _checkpoint(arm, role, model, files)
@@ -166,6 +168,17 @@ def _installed(plan: Plan, arm: Arm) -> Iterator[Check]:
             yield _cpu_bug()
         return
     yield Check("engine", "fail", "vLLM is not installed here", "Run make setup, and use the kernel of .venv.")
+
+
+def _shared_memory(arm: Arm, here: machine.Machine) -> Iterator[Check]:
+    """Docker's default of 64 MB is too small for the CPU engine, which then stops after most of a minute."""
+    if arm.server.backend != "process" or here.gpus or here.shared_gib is None:
+        return
+    free = here.shared_gib * 1024
+    fits = free >= SHARED_MIB
+    fix = "In a container: start it with --shm-size 1g (or --ipc=host). Elsewhere: sudo mount -o remount,size=1G /dev/shm."
+    evidence = f"{free:,.0f} MiB free in /dev/shm, the engine needs {SHARED_MIB}"
+    yield Check("shared memory", "ok" if fits else "fail", evidence, "" if fits else fix)
 
 
 def engine_verdict(shown: str, version: str | None, env: dict[str, str]) -> Check:
