@@ -29,6 +29,7 @@ def study(monkeypatch, tmp_path):
             code_tokens=9,
             greedy_tokens=5,
             warmup=1,
+            remeasure=0,
         )
         made = plan.make(params.load_study("miniature", **{**settings, **overrides, "server": server}))
         return made, store.Store(made.study.study, root=tmp_path / "runs")

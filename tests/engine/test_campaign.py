@@ -149,6 +149,23 @@ def test_a_server_that_takes_memory_below_the_floor_is_ended_alone_and_named(stu
     assert {c.id for c in made.cells} <= store.complete()
 
 
+def test_a_cell_beside_a_program_that_burns_a_core_is_set_aside_measured_again_and_marked(study):
+    made, store = study(remeasure=1)
+    burner = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        campaign.ensure(made, made.needed("baseline"), store)
+    finally:
+        burner.kill()
+        burner.wait()
+    found = store.disturbed()
+    assert {r["status"] for r in found} == {"set aside", "ok"}
+    assert all("other programs used" in r["disturbed"] for r in found)
+    set_aside = [r for r in found if r["status"] == "set aside"]
+    assert len(set_aside) == 1  # a tenth of a launch's cells, and one at least
+    assert store.complete() >= {c.id for c in made.needed("baseline")}
+    assert not store.failures()
+
+
 def test_without_a_floor_memory_is_nobodys_business(study, tmp_path, monkeypatch):
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemAvailable: 1024 kB\n")

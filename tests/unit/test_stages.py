@@ -29,6 +29,7 @@ MAY_TOUCH = {
     "records/store": {"files", "clock"},
     "measure/campaign": {"clock"},
     "measure/client": {"network", "clock"},
+    "measure/state": {"files", "clock"},
     "measure/counters": {"network", "clock"},
     "published/evidence": {"files"},
     "report": {"files", "processes", "network", "clock"},

@@ -13,6 +13,7 @@ from dataclasses import asdict, replace
 import filelock
 
 from analysis.errors import ClientError, CountersError, MissingCells, PreflightError, StoreError, StudyError
+from analysis.measure import state
 from analysis.measure.client import Answer, Client
 from analysis.measure.counters import Counters, Meter
 from analysis.progress import Line
@@ -133,11 +134,21 @@ def _launch(plan: Plan, arm: Arm, number: int, store: Store, tracker: _Tracker) 
                 "provenance": provenance.collect(plan.study.hash),
             },
         )
+        spare = (
+            max(1, len(todo) // 10) if plan.study.remeasure else 0
+        )  # a machine that is never quiet ends all the same
         for cell in todo:
             tracker.cell(cell)
             try:
                 with _diagnosed(server, f"measuring {cell.label}"):
-                    record, answers = _cell(cell, client, server.url, tracker)
+                    for left in range(min(plan.study.remeasure, spare), -1, -1):
+                        with state.Watch(str(log.parent.resolve())) as watch:
+                            record, answers = _cell(cell, client, server.url, tracker)
+                        record |= {"state": watch.state, "disturbed": state.disturbance(watch.state)}
+                        if not record["disturbed"] or not left:
+                            break
+                        spare -= 1
+                        store.append(_line(cell, launch_id, "set aside", record["disturbed"], record))
             except StudyError as error:
                 store.append(_failure(cell, launch_id, error))
                 if not server.alive():
@@ -146,18 +157,17 @@ def _launch(plan: Plan, arm: Arm, number: int, store: Store, tracker: _Tracker) 
                 client = Client(server.url, plan.study.request_minutes * 60)
                 continue
             store.append(
-                {
-                    "cell_id": cell.id,
-                    "launch_id": launch_id,
-                    "label": cell.label,
-                    "status": "ok",
-                    "reason": "",
-                    **record,
-                },
+                _line(cell, launch_id, "ok", "", record),
                 [_request(cell, launch_id, a) for a in answers],
             )
             tracker.finished(cell, record["wall_s"])
     return failed
+
+
+def _line(cell: Cell, launch_id: str, status: str, reason: str, record: dict) -> dict:
+    """The line of a cell in the records: ok, or set aside for a reason (its requests are then not kept)."""
+    about = {"cell_id": cell.id, "launch_id": launch_id, "label": cell.label}
+    return {**about, "status": status, "reason": reason, **record}
 
 
 class _diagnosed:

@@ -94,7 +94,11 @@ class Store:
 
     def failures(self) -> list[dict[str, Any]]:
         """Records of cells that failed, oldest first."""
-        return [r for r in self._records["cells"] if r["status"] != "ok"]
+        return [r for r in self._records["cells"] if r["status"] not in ("ok", "set aside")]
+
+    def disturbed(self) -> list[dict[str, Any]]:
+        """Records of cells that were measured on a disturbed machine, oldest first: set aside, or kept with the reason."""
+        return [r for r in self._records["cells"] if r["status"] == "set aside" or r.get("disturbed")]
 
     def outcomes(self) -> dict[tuple[str, int], dict[str, Any]]:
         """Outcomes of generated programs by (cell_id, index of the request)."""

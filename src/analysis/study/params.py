@@ -188,6 +188,10 @@ class Study(Frozen):
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     seed: int = 42
     raw_endpoint: bool = Field(False, description="adds the raw-completions experiment, a known trap")
+    remeasure: Annotated[int, Field(ge=0, le=5)] = Field(
+        1,
+        description="times that a cell measured on a disturbed machine is measured again; a tenth of a launch at most",
+    )
     warmup: Annotated[int, Field(ge=0)] = 1
     request_minutes: PositiveFloat = Field(15, description="time limit of one request")
     expect: Expect = Expect()

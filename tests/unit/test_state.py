@@ -1,0 +1,49 @@
+"""The machine's state beside a cell: numbers worked out by hand, and what makes a cell a disturbed one."""
+
+import os
+
+import pytest
+
+from analysis.measure import state
+from analysis.measure.state import Clocks, Gpu
+
+
+def test_cores_of_others_are_what_is_left_of_the_machines_time():
+    """10 s: 12 CPU seconds in all, 8 of the server, 1 of the client: 3 of others, 0.3 cores; 1 of 20 stolen."""
+    before, after = Clocks(100, 5, 50, 7, 2), Clocks(112, 6, 58, 8, 5)
+    found = state.summary(before, after, 10.0, 2, 20.0, Gpu())
+    assert found == {"others_cores": 0.3, "client_cores": 0.1, "steal": 0.05, "memory_gib": 20.0, "server_faults": 3}
+
+
+def test_a_gpu_adds_power_clocks_heat_and_energy():
+    gpu = Gpu([200.0, 300.0], [1980.0, 1500.0], [55.0, 61.0], 0x20, 5000.0)
+    found = state.summary(Clocks(0, 0, 0, 0, 0), Clocks(0, 0, 0, 0, 0), 20.0, 16, 100.0, gpu)
+    assert (found["power_w"], found["clock_mhz"], found["temperature_c"]) == (250.0, [1500.0, 1980.0], 61.0)
+    assert (found["energy_j"], found["throttled"]) == (5000.0, ["software thermal slowdown"])
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ({"others_cores": 0.25}, ""),
+        ({"others_cores": 0.26}, "other programs used 0.26 cores"),
+        ({"steal": 0.05}, ""),
+        ({"steal": 0.06}, "the host took 6%"),
+        ({"throttled": ["power brake"]}, "slowed: power brake"),
+        ({"clock_mhz": [1584.0, 1980.0]}, ""),
+        ({"clock_mhz": [850.0, 1980.0]}, "fell from 1980 to 850 MHz"),
+        ({}, ""),
+    ],
+)
+def test_what_disturbs_a_cell_and_what_does_not(found, words):
+    said = state.disturbance(found)
+    assert bool(said) == bool(words) and words in said
+
+
+def test_the_time_of_this_process_is_its_own_and_not_others(tmp_path):
+    with state.Watch(str(tmp_path)) as watch:
+        begin = os.times().user
+        while os.times().user - begin < 0.2:
+            pass
+    assert watch.state["client_cores"] > 0.5
+    assert watch.state["memory_gib"] > 0
