@@ -367,16 +367,20 @@ print(", ".join(wrong))
 """
 
 
-# the compiled library that the engine would choose here, and the model class of the drafter
+# The compiled library that the engine would choose here, and the model class of the drafter. The library is loaded, not
+# imported: those for AVX-512 and AVX2 define no module of their own name.
 ENGINE = """
-import importlib, importlib.util, sys, torch
-names = ["vllm._C"]
+import importlib.util, sys, torch
+name = "vllm._C"
 if sys.argv[1] == "cpu-x86_64":
-    names.insert(0, "vllm._C_AVX512" if torch.cpu._is_avx512_supported() else "vllm._C_AVX2")
+    if not torch.cpu._is_avx512_supported():
+        name = "vllm._C_AVX2"
+    elif not torch.cpu._is_avx512_bf16_supported():
+        name = "vllm._C_AVX512"
 try:
-    importlib.import_module(next(name for name in names if importlib.util.find_spec(name)))
+    torch.ops.load_library(importlib.util.find_spec(name).origin)
     from vllm.model_executor.models.gemma4_mtp import Gemma4MTP
-except (ImportError, OSError, StopIteration) as error:
+except (AttributeError, ImportError, OSError) as error:
     sys.exit("%s: %s" % (type(error).__name__, error))
 """
 

@@ -33,23 +33,12 @@ def collect(study_hash: str) -> dict[str, Any]:
 def code() -> dict[str, Any]:
     """Git commit, whether tracked files differ from it, and the hash of the lock files."""
     locks = b"".join(p.read_bytes() for p in sorted((ROOT / "requirements").glob("*.txt")))
+    # a checkout that belongs to somebody else, such as a shared one, is read all the same
+    git = ("git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT))
+    folders = ("src", "notebooks", "papermill_params", "data")
     return {
-        "commit": _run("git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD") or "not a git checkout",
-        "dirty": bool(
-            _run(
-                "git",
-                "-C",
-                str(ROOT),
-                "status",
-                "--porcelain",
-                "--untracked-files=no",
-                "--",
-                "src",
-                "notebooks",
-                "papermill_params",
-                "data",
-            )
-        ),
+        "commit": _run(*git, "rev-parse", "--short=12", "HEAD") or "not a git checkout",
+        "dirty": bool(_run(*git, "status", "--porcelain", "--untracked-files=no", "--", *folders)),
         "lock": hashlib.sha256(locks).hexdigest()[:12] if locks else "no lock files",
     }
 
