@@ -304,7 +304,7 @@ def test_after_a_kill_only_the_cell_that_was_cut_and_what_followed_are_measured(
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
     before = records.read_text()
-    settings = dict(k_values=[2], concurrency=[1], code_programs=0, greedy_tokens=0)
+    settings = dict(k_values=[2], concurrency=[1], code_programs=0, greedy_tokens=0, remeasure=0)
     made = plan.make(
         load_study(
             "miniature",
