@@ -37,6 +37,13 @@ def explain(reasons: list[str]) -> list[str]:
     return lines
 
 
+def pytest_configure():
+    """As every command does at its start: a home folder that cannot be written holds no caches."""
+    from analysis import caches
+
+    caches.settle()
+
+
 def pytest_terminal_summary(terminalreporter):
     skipped = terminalreporter.stats.get("skipped", [])
     reasons = [report.longrepr[2].removeprefix("Skipped: ") for report in skipped if isinstance(report.longrepr, tuple)]

@@ -101,11 +101,21 @@ def _study(arguments) -> int:
         return 0
     # in the planned order: chapter by chapter, every baseline would come before the first MTP arm
     measure_first = study.launches > 1 and study.measure == "missing"
-    if measure_first and graph.with_its_children([sys.executable, "-m", "analysis", "measure", str(file.resolve())]):
+    if measure_first and (code := graph.with_its_children(_again("measure", file.resolve()))):
+        if code < 0:
+            raise StudyError(
+                f"Measuring was ended from outside, by signal {-code}.",
+                why="Mostly that is for want of memory: see dmesg.",
+                fix="Run the same command again: everything measured is kept.",
+            )
         return 1
     graph.run(study.study, file)
     print(f"Report: {_shown(REPORTS / study.study / 'index.html')}")
     return 0
+
+
+def _again(*words) -> list[str]:
+    return [sys.executable, "-m", "analysis", *map(str, words)]
 
 
 def _lab(arguments) -> int:

@@ -29,6 +29,7 @@ def run(notebook: Path, study_file: str | Path, out: Path) -> Path:
     StudyError
         With the message of the cell that failed; the failed notebook is kept beside the records.
     """
+    import nbclient
     import papermill
 
     from analysis import kernel
@@ -61,6 +62,12 @@ def run(notebook: Path, study_file: str | Path, out: Path) -> Path:
                 details=""
                 if error.ename.endswith("Error") and "Fix:" in error.evalue
                 else f"The notebook as it failed: {kept}",
+            ) from None
+        except nbclient.exceptions.DeadKernelError:
+            raise StudyError(
+                f"The kernel of {notebook.stem} was ended from outside while a cell ran.",
+                why="Mostly that is for want of memory: see dmesg.",
+                fix="Free some memory and run the same command again: everything measured is kept.",
             ) from None
         finally:
             os.environ.pop(VARIABLE, None)
