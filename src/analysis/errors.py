@@ -58,6 +58,14 @@ class ClientError(StudyError):
     """A request got no usable answer."""
 
 
+class ConnectionLost(ClientError):
+    """The server broke off an answer: it may be dying, and its log may say why."""
+
+
+class Deadlock(ClientError):
+    """The engine holds a request and makes no tokens: every later request would wait as well."""
+
+
 class CountersError(StudyError):
     """The engine's counters are missing, malformed, or went backwards."""
 

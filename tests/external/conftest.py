@@ -12,6 +12,7 @@ class LlamaServer(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     drafts = True
+    name = "stand-in"
     seen: list = []
 
     def log_message(self, *_):
@@ -21,7 +22,7 @@ class LlamaServer(BaseHTTPRequestHandler):
         answers = {
             "/health": {"status": "ok"},
             "/props": {"build_info": "b8681-test", "default_generation_settings": {"n_ctx": 4096}},
-            "/v1/models": {"object": "list", "data": [{"id": "gemma-4-26B.gguf", "object": "model"}]},
+            "/v1/models": {"object": "list", "data": [{"id": self.name, "object": "model"}]},
         }
         found = answers.get(self.path)
         self._send(200 if found else 404, json.dumps(found or {"error": {"code": 404}}).encode())
@@ -42,7 +43,7 @@ class LlamaServer(BaseHTTPRequestHandler):
             steps = (tokens - 1) // 3  # every step accepts 2 of 3 drafted tokens
             timings |= {"draft_n": 3 * steps, "draft_n_accepted": 2 * steps}
         usage = {"prompt_tokens": 23, "completion_tokens": tokens, "total_tokens": 23 + tokens}
-        base = {"id": "chatcmpl-1", "created": 1, "model": "gemma-4-26B.gguf"}
+        base = {"id": "chatcmpl-1", "created": 1, "model": self.name}
         if not body.get("stream"):
             choice = {"index": 0, "message": {"role": "assistant", "content": "1 2 3"}, "finish_reason": "length"}
             answer = {**base, "object": "chat.completion", "choices": [choice], "usage": usage, "timings": timings}
@@ -70,8 +71,8 @@ def llama():
     """make(drafts) -> (url, requests seen so far); all servers end with the test."""
     servers = []
 
-    def make(drafts=True):
-        handler = type("Handler", (LlamaServer,), {"drafts": drafts, "seen": []})
+    def make(drafts=True, name="stand-in"):
+        handler = type("Handler", (LlamaServer,), {"drafts": drafts, "name": name, "seen": []})
         server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         servers.append(server)

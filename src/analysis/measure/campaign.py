@@ -6,20 +6,30 @@ cells of that launch are measured, whichever chapter asked first, so a study lau
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 import filelock
 
-from analysis.errors import ClientError, CountersError, MissingCells, PreflightError, StoreError, StudyError
-from analysis.measure import state
+from analysis.errors import (
+    ClientError,
+    ConnectionLost,
+    CountersError,
+    Deadlock,
+    MissingCells,
+    PreflightError,
+    StoreError,
+    StudyError,
+)
+from analysis.measure import degenerate, state
 from analysis.measure.client import Answer, Client
 from analysis.measure.counters import Counters, Meter
 from analysis.progress import Line
 from analysis.records import provenance
 from analysis.records.store import Store
-from analysis.servers import backend, checkpoints, diagnosis
+from analysis.servers import backend, checkpoints, diagnosis, engines
 from analysis.servers.diagnosis import LEAST_ACCEPTANCE
 from analysis.study.plan import Arm, Cell, Plan, Request, Sampling
 
@@ -110,9 +120,15 @@ def _launch(plan: Plan, arm: Arm, number: int, store: Store, tracker: _Tracker) 
     log = store.launch_folder(launch_id) / "server.log"
     tracker.launch(arm, number)
     failed: list[StudyError] = []
-    with backend.serve(arm, log, launch_id, tracker.stage) as server:
-        with _diagnosed(server, "warming up"):
+    with backend.serve(arm, log, launch_id, tracker.stage) as server, contextlib.ExitStack() as clients:
+
+        def connect() -> Client:
             client = Client(server.url, plan.study.request_minutes * 60)
+            clients.callback(client.close)
+            return client
+
+        with _diagnosed(server, "warming up"):
+            client = connect()
             _fail_closed(arm, server)
             first = _warm_up(plan, arm, todo, client, server, tracker)
         store.write_launch(
@@ -154,7 +170,9 @@ def _launch(plan: Plan, arm: Arm, number: int, store: Store, tracker: _Tracker) 
                 if not server.alive():
                     raise
                 failed.append(error)
-                client = Client(server.url, plan.study.request_minutes * 60)
+                if isinstance(error, Deadlock):
+                    break  # the rest of this launch's cells would wait as well: the next run measures them
+                client = connect()
                 continue
             store.append(
                 _line(cell, launch_id, "ok", "", record),
@@ -170,6 +188,10 @@ def _line(cell: Cell, launch_id: str, status: str, reason: str, record: dict) ->
     return {**about, "status": status, "reason": reason, **record}
 
 
+#: How long a server may take to be gone: after it broke a connection, and after any other fault.
+DYING_S, LEAVING_S = 10.0, 2.0
+
+
 class _diagnosed:
     """Turn the client's view of a dead server (a broken connection) into the server's own diagnosis."""
 
@@ -181,15 +203,23 @@ class _diagnosed:
 
     def __exit__(self, kind, error, trace):
         if isinstance(error, (ClientError, CountersError)):
-            for _ in range(20):  # a dying server breaks connections a moment before it is gone
+            # a dying server breaks connections before it is gone; vLLM's gives up on a dead worker after two seconds
+            deadline = time.monotonic() + (DYING_S if isinstance(error, ConnectionLost) else LEAVING_S)
+            while time.monotonic() < deadline:
                 self._server.check(self._doing)
                 time.sleep(0.1)
+            if isinstance(error, ConnectionLost | Deadlock) and self._server.log is not None:
+                where = "/".join(self._server.log.parts[-4:])
+                cause = diagnosis.of_failed_start(self._server.said())
+                if cause:
+                    error.why, error.fix = f"{cause.cause} (The client saw: {error.why})", cause.fix
+                error.details = f"{error.details}\nLog: {where}".strip()
         return False
 
 
 def _cell(cell: Cell, client: Client, url: str, tracker: _Tracker) -> tuple[dict, list[Answer]]:
     """Measure one cell between two idle snapshots of the counters."""
-    meter = Meter(url, cell.arm)
+    meter = Meter(url, cell.arm, client.model(cell.arm))
     started, begin = time.time(), time.perf_counter()
     answers = client.send(cell, tracker.request)
     wall = time.perf_counter() - begin
@@ -204,6 +234,7 @@ def _cell(cell: Cell, client: Client, url: str, tracker: _Tracker) -> tuple[dict
         "requests": len(answers),
         "prompt_tokens": sum(a.prompt_tokens for a in answers),
         "completion_tokens": sum(a.completion_tokens for a in answers),
+        "causes": degenerate.signs(cell.experiment, answers),
     }, answers
 
 
@@ -213,7 +244,7 @@ def _check(cell: Cell, delta: Counters, answers: list[Answer]) -> None:
     problems = []
     if delta.generation_tokens != tokens:
         problems.append(f"usage says {tokens} completion tokens, the engine counted {delta.generation_tokens}")
-    if cell.arm.server.flavour == "vllm" and delta.accepted != sum(delta.per_position):
+    if engines.of(cell.arm).has_positions and delta.accepted != sum(delta.per_position):
         problems.append(f"{delta.accepted} accepted, and {sum(delta.per_position)} summed over positions")
     if delta.draft_tokens > cell.arm.k * delta.drafts:
         problems.append(f"{delta.draft_tokens} draft tokens from {delta.drafts} drafts of at most {cell.arm.k}")
@@ -255,8 +286,10 @@ def _warm_up(plan: Plan, arm: Arm, todo: list[Cell], client: Client, server, tra
     """First request (cold, timed), then warm-ups of every shape; a drafter that accepts nothing stops the launch."""
     if not todo:
         return 0.0
-    sampling = Sampling(plan.study.temperature, plan.study.top_p, 32, ignore_eos=True)
-    meter = Meter(server.url, arm)
+    sampling = Sampling(
+        plan.study.temperature, plan.study.top_p, 32, ignore_eos=True, top_k=plan.study.top_k, min_p=plan.study.min_p
+    )
+    meter = Meter(server.url, arm, client.model(arm))
     probe = replace(next((c for c in todo if c.experiment == "timing"), todo[0]), sampling=sampling, concurrency=1)
     tracker.stage("first request")
     first = client.ask(probe, probe.requests[0])

@@ -1,66 +1,54 @@
-"""Streamed chat completions, stamped chunk by chunk. Tokens come from ``usage``, never from chunks.
+"""Sends the requests of a cell to one OpenAI-compatible server, each bounded in time and bytes, and stamps its chunks.
 
-Under MTP a chunk carries several tokens, so the gap between chunks is a step gap, not an inter-token latency.
+Tokens come from ``usage``, never from chunks: under MTP a chunk carries several tokens, so the gap between chunks is a
+step gap, not an inter-token latency. What an answer must be is in `analysis.measure.stream`.
 """
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
-import openai
+from analysis.errors import ClientError, ConnectionLost, Deadlock
+from analysis.measure.stream import Answer, Reader
+from analysis.servers import engines, web
+from analysis.servers.engines.base import Engine, chosen
+from analysis.study.plan import Arm, Cell, Request
 
-from analysis.errors import ClientError
-from analysis.study.plan import Cell, Request
+__all__ = ["Answer", "Client"]
 
-
-@dataclass(frozen=True)
-class Answer:
-    """One request's outcome. Times in seconds since its sending; ``gaps`` are the step gaps after the first content."""
-
-    index: int
-    prompt_id: str
-    seed: int
-    stream: int
-    started: float
-    seconds: float
-    ttft: float
-    last: float
-    gaps: tuple[float, ...]
-    chunks: int
-    prompt_tokens: int
-    completion_tokens: int
-    finish_reason: str
-    text: str
-    steps_accepted: tuple[int, ...] = field(default=())
-    steps_drafted: tuple[int, ...] = field(default=())
-    draft_tokens: int = 0  # llama.cpp says these two per request; vLLM's come from its counters
-    accepted_tokens: int = 0
-    cached_tokens: int = 0
+#: Most bytes of an answer: a token's chunk has some 300, with usage and ledger under 1000; the rest are pings.
+BYTES, BYTES_PER_TOKEN = 2**18, 4096
+#: The engine is frozen if it makes no token in this many last seconds of a request's time limit (at most 40 % of it).
+FROZEN_S = 30.0
 
 
 class Client:
-    """Sends the requests of a cell to one OpenAI-compatible server.
+    """Sends requests to one server.
 
     Parameters
     ----------
     url : str
         Root of the server, without ``/v1``.
     timeout_s : float
-        Limit of one request.
+        Limit of one request, from its sending to the last byte of its answer.
+
+    Raises
+    ------
+    ClientError
+        The server does not list a model.
     """
 
     def __init__(self, url: str, timeout_s: float = 900.0):
-        http = httpx.Client(
-            timeout=httpx.Timeout(timeout_s, connect=10), trust_env=False, limits=httpx.Limits(max_connections=None)
-        )
-        self._api = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, http_client=http)
-        self._url = url
-        self.model = self._served_model()
+        self._url, self._limit = url.rstrip("/"), timeout_s
+        self._idle: list[web.Channel] = []
+        self._busy: set[web.Channel] = set()
+        self._closed = False
+        self._listed = self._models()
 
     def send(self, cell: Cell, each: Callable[[Answer], None] = lambda answer: None) -> list[Answer]:
         """Send a cell's requests: each stream in its own thread, its requests one after the other.
@@ -98,126 +86,170 @@ class Client:
 
     def ask(self, cell: Cell, request: Request, index: int = 0, begin: float | None = None) -> Answer:
         """One request, streamed; see `send` for errors."""
-        body: dict[str, Any] = {
-            "model": self.model,
+        engine, (model, names) = engines.of(cell.arm), self._served(cell.arm)
+        chat = cell.endpoint != "raw"
+        sampling = cell.sampling
+        body = {
+            **({"messages": [{"role": "user", "content": request.text}]} if chat else {"prompt": request.text}),
+            "model": model,
             "stream": True,
             "stream_options": {"include_usage": True},
-            "max_tokens": cell.sampling.max_tokens,
-            "temperature": cell.sampling.temperature,
-            "top_p": cell.sampling.top_p,
+            "max_tokens": sampling.max_tokens,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
             "seed": request.seed,
-            "extra_body": {"ignore_eos": True, "min_tokens": cell.sampling.max_tokens}
-            if cell.sampling.ignore_eos
-            else {},
+            **engine.body(sampling, chat),
         }
-        if cell.arm.server.flavour == "llama.cpp":
-            body["extra_body"] = {**body["extra_body"], "cache_prompt": False}  # its prefix cache is on unless told
-        sent = time.perf_counter()
-        begin = sent if begin is None else begin
-        try:
-            if cell.endpoint == "raw":
-                stream = self._api.completions.create(prompt=request.text, **body)
-            else:
-                stream = self._api.chat.completions.create(messages=[{"role": "user", "content": request.text}], **body)
-            return self._read(stream, request, index, sent, begin)
-        except openai.APIStatusError as error:
-            raise ClientError(
-                f"The server refused a request (HTTP {error.status_code}).",
-                why=_reason(error),
-                fix=_fix(error),
-                details=str(error.body)[:600],
-            ) from None
-        except openai.APITimeoutError:
-            raise ClientError(
-                "A request got no complete answer within its time limit.",
-                why="The server is stuck, or slower than expected.",
-                fix="Raise request_minutes, or look at the server's log.",
-            ) from None
-        except (openai.APIConnectionError, openai.APIError, httpx.HTTPError) as error:
-            raise ClientError(
-                "The connection to the server broke during a request.",
-                why=str(error)[:200] or type(error).__name__,
-                fix="Look at the server's log; run again to measure the cell anew.",
-            ) from None
-        except (ValueError, TypeError, AttributeError, KeyError) as error:
-            raise ClientError(
-                "The server sent an answer that is not a chat completion.",
-                why=f"{type(error).__name__}: {error}"[:200],
-                fix=f"Check that {self._url} is an OpenAI-compatible server.",
-            ) from None
+        reader = Reader(engine, names, chat, sampling.max_tokens)
+        path = "/v1/chat/completions" if chat else "/v1/completions"
+        most = BYTES + BYTES_PER_TOKEN * sampling.max_tokens
+        with _Watch(engine, self._url, self._limit) as watch, self._channel() as channel:
+            sent = time.perf_counter()
+            try:
+                answering = channel.open(path, body, self._limit, most)
+                try:
+                    if answering.status != 200:
+                        raise _refused(answering.status, answering.read())
+                    return reader.read(answering, request, index, sent, sent if begin is None else begin)
+                finally:
+                    answering.finish()
+            except web.TooSlow:
+                raise watch.verdict() from None
+            except web.TooLong as error:
+                raise ClientError(
+                    "The answer to a request has no end, or is not the kind that was asked for.",
+                    why=f"{error} ({most} bytes for {sampling.max_tokens} tokens).",
+                    fix=f"Check what answers at {self._url}.",
+                ) from None
+            except web.WebError as error:
+                raise ConnectionLost(
+                    "The connection to the server broke during a request.",
+                    why=f"{error}.",
+                    fix="Look at the server's log; run again to measure the cell anew.",
+                ) from None
+            except (ValueError, TypeError, AttributeError, KeyError) as error:
+                raise ClientError(
+                    "The server sent an answer that is not a chat completion.",
+                    why=f"{type(error).__name__}: {error}"[:200],
+                    fix=f"Check that {self._url} is an OpenAI-compatible server.",
+                ) from None
+
+    def model(self, arm: Arm) -> str:
+        """The listed name of the arm's model, which its requests are sent with. Raises ClientError where it is not listed."""
+        return self._served(arm)[0]
 
     def close(self) -> None:
         """Drop all connections: requests under way end with a ClientError."""
-        self._api.close()
+        self._closed = True
+        for channel in list(self._busy):
+            channel.cut()
+        while self._idle:
+            self._idle.pop().close()
 
-    def _read(self, stream: Any, request: Request, index: int, sent: float, begin: float) -> Answer:
-        stamps: list[float] = []
-        parts: list[str] = []
-        finish, usage, extra, timings = "", None, {}, {}
-        for chunk in stream:
-            timings = (chunk.model_extra or {}).get("timings") or timings
-            if chunk.usage is not None:
-                usage, extra = chunk.usage, (chunk.model_extra or {}).get("metrics") or {}
-            for choice in chunk.choices:
-                piece = choice.text if hasattr(choice, "text") else choice.delta.content
-                if piece:  # role-only and empty chunks are not content
-                    stamps.append(time.perf_counter() - sent)
-                    parts.append(piece)
-                finish = choice.finish_reason or finish
-        total = time.perf_counter() - sent
-        if usage is None or not usage.completion_tokens:
+    def _served(self, arm: Arm) -> tuple[str, set[str]]:
+        """The arm's model in the list, and every name of the same weights."""
+        engine = engines.of(arm)
+        try:
+            models = engine.models(self._listed)
+        except ValueError as error:
+            raise self._no_list(error) from None
+        found = chosen(models, engine.names(arm))
+        ours = arm.server.backend != "external" and arm.server.served_model_name is None
+        if found is None and ours and len(models) == 1:
+            found = models[0]  # a server that the study started serves its arm, by whatever name
+        if found is None:
             raise ClientError(
-                "The server sent no token usage.",
-                why="The answer was empty, or the server ignores stream_options.",
-                fix="Check that the server is vLLM, or supports include_usage.",
+                f"{self._url} does not serve '{engine.names(arm)[0]}'.",
+                why=f"It lists {', '.join(m.id[:60] for m in models[:5]) or 'no model'}.",
+                fix="Set server.served_model_name to the name under which the arm's model is listed.",
             )
-        if not stamps:
-            raise ClientError(
-                "The server sent an answer without any text.",
-                why=f"{usage.completion_tokens} tokens, finish reason '{finish}'.",
-                fix="Check the model's chat template and tokenizer.",
-            )
-        ledger = extra.get("speculative_decoding") or {}
-        return Answer(
-            index=index,
-            prompt_id=request.prompt_id,
-            seed=request.seed,
-            stream=request.stream,
-            started=sent - begin,
-            seconds=total,
-            ttft=stamps[0],
-            last=stamps[-1],
-            gaps=tuple(round(b - a, 5) for a, b in zip(stamps, stamps[1:], strict=False)),
-            chunks=len(stamps),
-            prompt_tokens=usage.prompt_tokens,
-            completion_tokens=usage.completion_tokens,
-            finish_reason=finish,
-            text="".join(parts),
-            steps_accepted=tuple(ledger.get("per_step_accepted") or ()),
-            steps_drafted=tuple(ledger.get("per_step_drafted") or ()),
-            draft_tokens=int(timings.get("draft_n") or 0),
-            accepted_tokens=int(timings.get("draft_n_accepted") or 0),
-            cached_tokens=int(timings.get("cache_n") or 0),
+        same = {m.id for m in models if set(m.also) & set(found.also)}
+        return found.id, {found.id, *found.also, *same}
+
+    def _models(self) -> Any:
+        try:
+            reply = web.get(f"{self._url}/v1/models")
+            listed = reply.json()
+            if reply.status != 200 or not listed["data"][0]["id"]:
+                raise ValueError(f"HTTP {reply.status}")
+            return listed
+        except (web.WebError, ValueError, LookupError, TypeError) as error:
+            raise self._no_list(error) from None
+
+    def _no_list(self, error: Exception) -> ClientError:
+        return ClientError(
+            f"{self._url} does not list a model.",
+            why=f"{type(error).__name__}: {error}"[:200],
+            fix="Check that it is a running OpenAI-compatible server.",
         )
 
-    def _served_model(self) -> str:
+    @contextlib.contextmanager
+    def _channel(self) -> Iterator[web.Channel]:
+        """A connection of this thread's own, kept open between requests."""
+        channel = self._idle.pop() if self._idle else web.Channel(self._url)
+        self._busy.add(channel)
         try:
-            models = self._api.models.list().data
-            return models[0].id
-        except (openai.OpenAIError, httpx.HTTPError, IndexError, AttributeError, TypeError, ValueError) as error:
-            raise ClientError(
-                f"{self._url} does not list a model.",
-                why=f"{type(error).__name__}: {error}"[:200],
-                fix="Check that it is a running OpenAI-compatible server.",
-            ) from None
+            if self._closed:
+                raise ClientError("The request was not sent.", why="Another request of its cell failed.")
+            yield channel
+        finally:
+            self._busy.discard(channel)
+            if self._closed:
+                channel.close()
+            else:
+                self._idle.append(channel)
 
 
-def _reason(error: openai.APIStatusError) -> str:
-    body = error.body if isinstance(error.body, dict) else {}
-    return str(body.get("message") or body.get("error") or error.message)[:300]
+class _Watch:
+    """Looks at the engine's work twice near the end of a request's time, to tell a slow engine from a frozen one."""
+
+    def __init__(self, engine: Engine, url: str, limit: float):
+        self._engine, self._url, self._limit = engine, url, limit
+        self._span = min(FROZEN_S, 0.4 * limit)
+        self._seen: list[tuple[int, int] | None] = []
+        self._over = threading.Event()
+
+    def __enter__(self) -> _Watch:
+        threading.Thread(target=self._run, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+
+    def verdict(self) -> ClientError:
+        """What it means that the request got no complete answer in time."""
+        seen = [work for work in self._seen if work]
+        if len(seen) == 2 and all(running for running, _ in seen) and seen[0][1] == seen[1][1]:
+            return Deadlock(
+                f"The engine is frozen (a deadlock): a request runs, and no token was made in {0.9 * self._span:.1f} s.",
+                why=f"Its counter of generated tokens stands at {seen[0][1]}, and it still answers /health.",
+                fix="End this server and start it anew (running again does it); a newer engine, fewer streams or "
+                "enforce_eager may avoid it. A longer time limit does not help.",
+            )
+        return ClientError(
+            f"A request got no complete answer within its time limit of {self._limit:g} s.",
+            why="The server is stuck, or slower than expected.",
+            fix="Raise request_minutes, or look at the server's log.",
+        )
+
+    def _run(self) -> None:
+        for pause in (self._limit - self._span, 0.9 * self._span):
+            if self._over.wait(pause):
+                return
+            self._seen.append(self._engine.work(self._url))
 
 
-def _fix(error: openai.APIStatusError) -> str:
-    if "maximum context length" in _reason(error) or "max_model_len" in _reason(error):
-        return "Lower timing_tokens, code_tokens or greedy_tokens, or raise server.max_model_len."
-    return "Look at the server's log."
+def _refused(status: int, content: bytes) -> ClientError:
+    """An answer with an error status as an error of ours."""
+    with contextlib.suppress(ValueError):
+        body = web.loads(content)
+        error = body.get("error") if isinstance(body, dict) else None
+        said = error.get("message") if isinstance(error, dict) else error or (body or {}).get("message")
+        if said:
+            content = str(said).encode(errors="replace")
+    reason = content.decode(errors="replace").strip()[:300] or "It gives no reason."
+    fix = "Look at the server's log."
+    if "maximum context length" in reason or "max_model_len" in reason:
+        fix = "Lower timing_tokens, code_tokens or greedy_tokens, or raise server.max_model_len."
+    kind = ConnectionLost if status >= 500 and "Engine" in reason else ClientError
+    return kind(f"The server refused a request (HTTP {status}).", why=reason, fix=fix)

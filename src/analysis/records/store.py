@@ -122,8 +122,20 @@ class Store:
                     for i, accepted in enumerate(r["per_position"])
                 ]
             ),
-            launches=schema.launches([self._read_json(self.folder / "launches" / i / "launch.json") for i in launches]),
+            launches=schema.launches([self._launch(i, good.values()) for i in launches]),
         )
+
+    def _launch(self, launch_id: str, cells: Iterable[dict[str, Any]]) -> dict[str, Any]:
+        """A launch's record; its causes are those of the launch and then those of its cells, each with the cell's label."""
+        content = self._read_json(self.folder / "launches" / launch_id / "launch.json")
+        if content:
+            content["causes"] = [*(content.get("causes") or ())] + [
+                {**cause, "cause": f"{r.get('label', r['cell_id'])}: {cause['cause']}"}
+                for r in cells
+                if r["launch_id"] == launch_id
+                for cause in r.get("causes") or ()
+            ]
+        return content
 
     def publish(self, cells: Iterable[Cell], to: Store, study_file: str) -> int:
         """Copy the records of exactly these cells to an empty store, without logs; how many cells.
@@ -185,7 +197,10 @@ class Store:
     def _append(self, name: str, records: list[dict[str, Any]]) -> None:
         path = self.folder / name
         self._make(self.folder)
-        text = "".join(json.dumps(r, ensure_ascii=False, separators=(",", ":")) + "\n" for r in records).encode()
+        try:
+            text = "".join(_json(r, separators=(",", ":")) + "\n" for r in records).encode()
+        except ValueError as error:
+            raise self._cannot_keep(path, error) from None
         try:
             with path.open("ab", buffering=0) as stream:  # a buffer would write its rest when the file is closed
                 end = _end_of_last_line(path)
@@ -205,10 +220,20 @@ class Store:
         self._make(path.parent)
         fresh = path.with_suffix(".new")
         try:
-            fresh.write_text(json.dumps(content, ensure_ascii=False, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+            text = _json(content, indent=1, sort_keys=True) + "\n"
+            fresh.write_bytes(text.encode())
             os.replace(fresh, path)
+        except ValueError as error:
+            raise self._cannot_keep(path, error) from None
         except OSError as error:
             raise self._cannot_write(path, error) from None
+
+    def _cannot_keep(self, path: Path, error: ValueError) -> StoreError:
+        return StoreError(
+            f"A value cannot be kept in {self._shown(path)}.",
+            why=f"It is no number or no Unicode text: {error}"[:200],
+            fix="Look at what the server or the program sent; nothing was written.",
+        )
 
     def _make(self, folder: Path) -> Path:
         try:
@@ -258,6 +283,11 @@ class Store:
 
     def _shown(self, path: Path) -> str:
         return "/".join(path.parts[-3:])
+
+
+def _json(value: Any, **form: Any) -> str:
+    """JSON that every reader takes: NaN and infinities are a ValueError."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, **form)
 
 
 def _end_of_last_line(path: Path) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from analysis.errors import ServerError
-from analysis.servers import facts, keeper, launch, machine
+from analysis.servers import engines, keeper, launch, machine
 from analysis.servers.process import Progress, Running, failure, free_port, port_is_free, wait_until_healthy
 from analysis.study.plan import Arm
 
@@ -87,7 +87,9 @@ def serve(arm: Arm, log: Path, launch_id: str, progress: Progress = lambda text:
         container = Container(engine, name)
         url = f"http://127.0.0.1:{port}"
         wait_until_healthy(arm, url, container, log, progress)
-        known = facts.read(log.read_text(errors="replace")).model_copy(update={"image": digest(engine, name)})
+        known = (
+            engines.of(arm).read_log(log.read_text(errors="replace")).model_copy(update={"image": digest(engine, name)})
+        )
         yield Running(
             url=url,
             command=launch.docker_command(arm, port, name),

@@ -19,7 +19,7 @@ import yaml
 
 from analysis import sandbox, shapes
 from analysis.places import DATA
-from analysis.servers import checkpoints, launch, machine, patchfile
+from analysis.servers import checkpoints, engines, launch, machine, patchfile
 from analysis.servers.process import port_is_free
 from analysis.study.params import Model
 from analysis.study.plan import Arm, Plan
@@ -54,7 +54,8 @@ def run(plan: Plan, here: machine.Machine | None = None) -> list[Check]:
 
 def _of_arm(plan: Plan, arm: Arm, here: machine.Machine) -> Iterator[Check]:
     target, drafter = checkpoints.find(arm, arm.target), checkpoints.find(arm, arm.drafter)
-    if arm.server.flavour == "vllm":
+    known = engines.of(arm).preflight
+    if "engine" in known:
         yield from _engine(plan, arm)
         yield from _shared_memory(arm, here)
     yield from _container(arm)
@@ -63,11 +64,13 @@ def _of_arm(plan: Plan, arm: Arm, here: machine.Machine) -> Iterator[Check]:
     yield from _disk_for_checkpoints(plan, arm, target, drafter)
     yield from _chat_template(arm, target)
     yield from _pair(arm, target, drafter)
-    if arm.server.flavour == "vllm":
-        yield from _patch(arm, target)
-        yield from _batched_tokens(arm, target)
-        yield from _memory(plan, arm, target, here)
-        yield from _moe_config(plan, arm, target, here)
+    for name, checks in (
+        ("patch", lambda: _patch(arm, target)),
+        ("batched tokens", lambda: _batched_tokens(arm, target)),
+        ("memory", lambda: _memory(plan, arm, target, here)),
+        ("MoE configuration", lambda: _moe_config(plan, arm, target, here)),
+    ):
+        yield from checks() if name in known else ()
     yield from _prefix_cache(arm)
     yield from _address(arm)
 

@@ -13,11 +13,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import psutil
 
 from analysis.errors import ServerError
-from analysis.servers import diagnosis, facts, launch, machine
+from analysis.servers import diagnosis, engines, facts, launch, machine, web
 from analysis.servers.guard import TAG
 from analysis.study.plan import Arm
 
@@ -100,7 +99,7 @@ def serve(arm: Arm, log: Path, launch_id: str, progress: Progress = lambda text:
             command=command,
             log=log,
             ready_s=time.monotonic() - started,
-            facts=facts.read(log.read_text(errors="replace")),
+            facts=engines.of(arm).read_log(log.read_text(errors="replace")),
             alive=lambda: guard.poll() is None,
         )
     finally:
@@ -140,18 +139,17 @@ def port_is_free(port: int) -> bool:
 def wait_until_healthy(arm: Arm, url: str, guard: subprocess.Popen, log: Path, progress: Progress) -> None:
     limit = arm.server.start_minutes * 60
     begin = time.monotonic()
-    with httpx.Client(timeout=2, trust_env=False) as http:
-        while (waited := time.monotonic() - begin) < limit:
-            if guard.poll() is not None:
-                raise failure(
-                    f"The server for arm {arm.name} stopped while loading (exit {guard.returncode}, {waited:.0f} s).",
-                    log,
-                )
-            with contextlib.suppress(httpx.HTTPError):
-                if http.get(f"{url}/health").status_code == 200:
-                    return
-            progress(f"starting, {waited:.0f} s of at most {limit:.0f} s: {_stage(log)}")
-            time.sleep(0.5)
+    while (waited := time.monotonic() - begin) < limit:
+        if guard.poll() is not None:
+            raise failure(
+                f"The server for arm {arm.name} stopped while loading (exit {guard.returncode}, {waited:.0f} s).",
+                log,
+            )
+        with contextlib.suppress(web.WebError):
+            if web.get(f"{url}/health", seconds=2).status == 200:
+                return
+        progress(f"starting, {waited:.0f} s of at most {limit:.0f} s: {_stage(log)}")
+        time.sleep(0.5)
     error = failure(f"The server for arm {arm.name} was not healthy after {arm.server.start_minutes:g} minutes.", log)
     if not error.fix or error.fix.startswith("Read the log"):
         error.fix = "Raise server.start_minutes (a first start downloads and compiles), or read the log."

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from analysis.servers import engines
 from analysis.servers import launch as commands
 from analysis.study.params import Model, inside
 from analysis.study.plan import Arm
@@ -136,11 +137,8 @@ def _process(arm: Arm) -> str:
 
 def _external(arm: Arm) -> str:
     """What the owner of an external server starts; the study only measures it."""
-    if arm.server.flavour == "llama.cpp":
-        drafter = ["--model-draft", arm.drafter.model, "--draft-max", str(arm.k)] if arm.k else []
-        port = re.search(r":(\d+)", arm.server.url or "")
-        command = ["llama-server", "--model", arm.target.model, *drafter, "--port", port[1] if port else "8080"]
-        return commands.shell([*command, *arm.server.args], arm.server.env)
+    if (command := engines.of(arm).command(arm)) is not None:
+        return commands.shell(command, arm.server.env)
     if not arm.server.port and (port := re.search(r":(\d+)", arm.server.url or "")):
         arm = replace(arm, server=arm.server.model_copy(update={"port": int(port[1])}))
     return _docker(arm) if arm.server.image else _process(arm)

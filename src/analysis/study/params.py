@@ -26,6 +26,7 @@ from pydantic import (
 
 from analysis.errors import ParamsError
 from analysis.places import PARAMS, RECORDS, inside
+from analysis.study.engines import ENGINES
 
 Stamp = Literal["measured", "synthetic-acceptance", "miniature"]
 K = Annotated[int, Field(ge=1, le=64, description="num_speculative_tokens of an MTP arm")]
@@ -119,7 +120,14 @@ class Server(Frozen):
     run_args: tuple[str, ...] = Field((), description="further arguments of the engine's run command")
     # external
     url: str | None = None
-    flavour: Literal["vllm", "llama.cpp"] = "vllm"
+    flavour: str = Field("vllm", description="what serves: a name in analysis.study.engines")
+
+    @field_validator("flavour")
+    @classmethod
+    def _engine_is_known(cls, name: str) -> str:
+        if name not in ENGINES:
+            raise ValueError(f"'{name}' is no engine; known are {', '.join(ENGINES)}")
+        return name
 
     @field_validator("mounts")
     @classmethod
@@ -186,6 +194,12 @@ class Study(Frozen):
     greedy_tokens: Annotated[int, Field(ge=0)] = Field(200, description="0 = no losslessness cells")
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_k: Annotated[int, Field(ge=0, le=10**6)] | None = Field(
+        None, description="tokens that may be drawn; null: the server takes the checkpoint's own value, 0: all"
+    )
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="least share of the likeliest token's probability; null: the server's own value"
+    )
     seed: int = 42
     raw_endpoint: bool = Field(False, description="adds the raw-completions experiment, a known trap")
     remeasure: Annotated[int, Field(ge=0, le=5)] = Field(
@@ -237,6 +251,7 @@ class Study(Frozen):
     def hash(self) -> str:
         """Hash of the resolved parameters, less those that say only how to read or estimate."""
         kept = self.model_dump(mode="json", exclude={"measure", "records", "expect", "title", "costs"})
+        kept = {key: value for key, value in kept.items() if value is not None or key not in ("top_k", "min_p")}
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -82,6 +82,12 @@ class Sampling:
     top_p: float
     max_tokens: int
     ignore_eos: bool
+    top_k: int | None = None  # None: not sent; the server takes the checkpoint's own value
+    min_p: float | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """What stands in a cell's identity: values that are not sent are left out."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -117,7 +123,7 @@ class Cell:
                 "experiment": self.experiment,
                 "concurrency": self.concurrency,
                 "repeat": self.repeat,
-                "sampling": asdict(self.sampling),
+                "sampling": self.sampling.identity(),
                 "requests": [asdict(r) for r in self.requests],
                 "endpoint": self.endpoint,
             }
@@ -261,7 +267,8 @@ def _k_values(study: Study) -> tuple[int, ...]:
 def _cells(study: Study, arm: Arm, launch: int) -> Iterable[Cell]:
     main = arm.k in (0, study.k)
     first = main and launch == 1 and arm.variant == "main"  # quality is looked at once
-    sampling = Sampling(study.temperature, study.top_p, study.timing_tokens, ignore_eos=not study.natural_stop)
+    cut = {"top_k": study.top_k, "min_p": study.min_p}
+    sampling = Sampling(study.temperature, study.top_p, study.timing_tokens, not study.natural_stop, **cut)
     for name in study.workloads:
         kind = workload(name).kind
         prompts = workload(name).choose(study.prompts)
@@ -275,7 +282,7 @@ def _cells(study: Study, arm: Arm, launch: int) -> Iterable[Cell]:
             for level in study.concurrency:
                 yield Cell(arm, launch, "concurrency", name, level, 1, sampling, _at_once(study, prompts, level))
         if first and kind == "code" and study.code_programs:
-            natural = Sampling(study.temperature, study.top_p, study.code_tokens, ignore_eos=False)
+            natural = Sampling(study.temperature, study.top_p, study.code_tokens, ignore_eos=False, **cut)
             programs = tuple(
                 Request(prompts[0].id, prompts[0].text, study.seed + 1000 + i, 0) for i in range(study.code_programs)
             )
