@@ -57,7 +57,7 @@ def frames(build):
 FIGURES = {
     "speed": (
         lambda f: figures.speed(speedup.by_workload(f["requests"]), "measured"),
-        "mtp-k4 on py_code is fastest: 16.7 tok/s",
+        "MTP with K = 4 on Python code is fastest: 16.7 tok/s",
     ),
     "cold_start": (
         lambda f: figures.cold_start(f["launches"], "measured"),
@@ -65,15 +65,15 @@ FIGURES = {
     ),
     "speedup_by_workload": (
         lambda f: figures.speedup_by_workload(speedup.paired(f["requests"]), FLOOR, "measured"),
-        "mtp-k4 gives 2.00× on py_code and 1.20× on ja_finance",
+        "MTP with K = 4 makes Python code 2.00× as fast, Japanese finance 1.20×",
     ),
     "speedup_by_k": (
         lambda f: figures.speedup_by_k(speedup.paired(f["requests"]), FLOOR, "measured"),
-        "The fastest K depends on the work: K = 4 for py_code, K = 1 for ja_finance",
+        "The fastest K depends on the work: K = 4 for Python code, K = 1 for Japanese finance",
     ),
     "throughput": (
         lambda f: figures.throughput(speedup.concurrency(f["cells"], f["requests"]), "measured"),
-        "The highest throughput is 31 tok/s: mtp-k4, ja_finance, 4 streams",
+        "The highest throughput is 31 tok/s: MTP with K = 4, Japanese finance, 4 streams",
     ),
     "gain_under_load": (
         lambda f: figures.gain_under_load(speedup.concurrency(f["cells"], f["requests"]), "measured"),
@@ -89,7 +89,7 @@ FIGURES = {
     ),
     "acceptance_length": (
         lambda f: figures.acceptance_length(acceptance.by_arm(f["counted"]), "measured"),
-        "A step yields up to 3.00 tokens: py_code at K = 4",
+        "A step yields up to 3.00 tokens: Python code at K = 4",
     ),
     "end_to_end": (
         lambda f: figures.end_to_end(f["programs"], "measured"),
@@ -97,7 +97,7 @@ FIGURES = {
     ),
     "agreement": (
         lambda f: figures.agreement(losslessness.agreement(losslessness.pairs(f["requests"])), "measured"),
-        "baseline ~ baseline: 1 of 1 texts identical; baseline ~ mtp-k4: 0 of 1 texts identical",
+        "baseline against baseline: 1 of 1 texts identical; baseline against MTP with K = 4: 0 of 1 texts identical",
     ),
 }
 
@@ -222,7 +222,7 @@ def test_an_arm_has_one_colour_in_every_figure(frames):
         return trace.marker.color if trace.type == "bar" else trace.line.color
 
     one, other = (FIGURES[n][0](frames) for n in ("speed", "throughput"))
-    assert colour(one, "mtp-k4") == colour(other, "mtp-k4") != colour(one, "baseline")
+    assert colour(one, "MTP with K = 4") == colour(other, "MTP with K = 4") != colour(one, "baseline")
 
 
 def test_series_differ_by_more_than_colour(frames):

@@ -54,8 +54,8 @@ def test_the_plan_table_counts_launches_cells_and_tokens(build):
         "5",
         "100",
     ]  # 1 timing + 4 concurrency requests of 20 tokens
-    assert {row[1] for row in cells_of(table)} == {"baseline", "mtp-k1", "mtp-k2"}
-    assert table.note.startswith("3 launches, 5 cells, about ")
+    assert {row[1] for row in cells_of(table)} == {"baseline", "MTP with K = 1", "MTP with K = 2"}
+    assert table.note.startswith("3 launches, 5 measurements, about ")
 
 
 def test_the_preflight_table_shows_verdict_and_mend():
@@ -71,25 +71,33 @@ def test_runs_and_speeds_have_a_row_each(timing):
     assert len(cells_of(tables.runs(timing))) == 9
     table = tables.speeds(speedup.by_workload(timing))
     row = dict(zip(heads_of(table), cells_of(table)[1], strict=True))
-    assert (row["arm"], row["workload"], row["seconds"], row["tok_s"]) == ("baseline", "py_code", "12.00", "8.3")
-    assert row["seconds_sd"] == "0.00" and cells_of(table)[0][heads_of(table).index("seconds_sd")] == "–"
+    assert (row["arm"], row["workload"], row["seconds per request [s]"], row["speed [tokens/s]"]) == (
+        "baseline",
+        "Python code",
+        "12.00",
+        "8.3",
+    )
+    assert (
+        row["standard deviation [s]"] == "0.00"
+        and cells_of(table)[0][heads_of(table).index("standard deviation [s]")] == "–"
+    )
 
 
 def test_cold_start_shows_only_what_was_found_in_the_logs(build):
     table = tables.cold_start(build.launches({"ready_s": 31.41, "facts": {"kv_tokens": 12345, "load_s": None}}))
-    assert heads_of(table) == ["arm", "launch", "ready_s", "first_request_s", "kv_tokens"]
+    assert heads_of(table) == ["arm", "launch", "start to ready [s]", "first request [s]", "K/V cache [tokens]"]
     assert cells_of(table) == [["baseline", "1", "31.4", "1.50", "12,345"]]
 
 
 def test_the_speedup_table_of_one_launch_has_no_interval_and_says_so(timing):
     table = tables.speedups(speedup.paired(timing), FLOOR)
-    assert "range over prompts" in heads_of(table) and "One launch an arm gives no interval" in table.note
+    assert "range over prompts" in heads_of(table) and "One launch per arm gives no interval" in table.note
     assert tables.floor_sentence(FLOOR) in table.note
     rows = {(r[0], r[1]): dict(zip(heads_of(table), r, strict=True)) for r in cells_of(table)}
-    code = rows["py_code", "mtp-k4"]
+    code = rows["Python code", "MTP with K = 4"]
     assert (code["baseline [s]"], code["arm [s]"], code["speedup"]) == ("12.00", "6.00", "2.00×")
     assert (code["range over prompts"], code["ratio of mean seconds"]) == ("2.00 to 2.00×", "2.00×")
-    assert (code["verdict"], rows["ja_finance", "mtp-k4"]["verdict"]) == ("faster", "not distinguishable")
+    assert (code["verdict"], rows["Japanese finance", "MTP with K = 4"]["verdict"]) == ("faster", "not distinguishable")
 
 
 def test_the_speedup_table_of_two_launches_has_an_interval(build):
@@ -106,21 +114,27 @@ def test_the_speedup_table_of_two_launches_has_an_interval(build):
 def test_head_to_head_compares_every_arm_with_the_baseline(timing):
     table = tables.head_to_head(speedup.by_workload(timing))
     assert [(r[0], r[-1]) for r in cells_of(table)][0] == ("baseline", "1.00×")
-    assert [r[0] for r in cells_of(table)] == ["baseline", "mtp-k1", "mtp-k4"]
+    assert [r[0] for r in cells_of(table)] == ["baseline", "MTP with K = 1", "MTP with K = 4"]
 
 
 def test_the_sweep_has_a_row_for_each_k_as_the_articles_print_it(timing):
     table = tables.sweep(speedup.paired(timing))
-    assert heads_of(table) == ["K", "ja_finance [s]", "ja_finance [×]", "py_code [s]", "py_code [×]"]
+    assert heads_of(table) == [
+        "K",
+        "Japanese finance [s]",
+        "Japanese finance [×]",
+        "Python code [s]",
+        "Python code [×]",
+    ]
     assert cells_of(table) == [["1", "9.00", "1.33", "8.00", "1.50"], ["4", "12.20", "0.98", "6.00", "2.00"]]
 
 
 def test_the_recommendation_is_a_headline_and_a_sentence(timing):
     found = speedup.recommend(speedup.paired(timing), FLOOR)
     assert tables.recommendation(found)._repr_mimebundle_()[1]["headline"] is True
-    assert tables.best_k_sentence(found) == "Use K = 1 for ja_finance (1.33×); K = 4 for py_code (2.00×)."
+    assert tables.best_k_sentence(found) == "Use K = 1 for Japanese finance (1.33×); K = 4 for Python code (2.00×)."
     noisy = speedup.recommend(speedup.paired(timing), NoiseFloor(1.4, "launches", 1))
-    assert tables.best_k_sentence(noisy) == "Use no drafter for ja_finance; K = 1 for py_code (1.50×)."
+    assert tables.best_k_sentence(noisy) == "Use no drafter for Japanese finance; K = 1 for Python code (1.50×)."
 
 
 def test_the_load_table_and_its_sentence(build):
@@ -131,7 +145,7 @@ def test_the_load_table_and_its_sentence(build):
     assert len(cells_of(tables.concurrency(table))) == 4
     assert tables.load_sentence(table) == (
         "At 4 streams baseline gives 32 tok/s, 3.2 times its single stream, "
-        "mtp-k4 gives 40 tok/s, 2.0 times its single stream (means over workloads)."
+        "MTP with K = 4 gives 40 tok/s, 2.0 times its single stream (means over workloads)."
     )
 
 
@@ -140,9 +154,11 @@ COUNTS = {"k": 4, "drafts": 1814, "draft_tokens": 7256, "accepted": 3591, "per_p
 
 def test_the_published_acceptance_is_printed_as_the_article_prints_it(build):
     table = tables.acceptance(acceptance.by_arm(build.cells(COUNTS)))
-    assert cells_of(table) == [["mtp-k4", "py_code", "1,814", "7,256", "3,591", "49.5%", "2.98"]]
+    assert cells_of(table) == [["MTP with K = 4", "Python code", "1,814", "7,256", "3,591", "49.5%", "2.98"]]
     by_position = tables.positions(acceptance.by_position(build.positions(COUNTS)))
-    assert cells_of(by_position) == [["mtp-k4", "py_code", "72.2 / 53.6 / 41.2 / 30.9", "72.2 / 74.3 / 76.8 / 75.1"]]
+    assert cells_of(by_position) == [
+        ["MTP with K = 4", "Python code", "72.2 / 53.6 / 41.2 / 30.9", "72.2 / 74.3 / 76.8 / 75.1"]
+    ]
 
 
 def test_an_unknown_conditional_share_is_a_dash(build):
@@ -155,7 +171,7 @@ def test_identities_are_summed_up_with_the_first_that_fails(build):
     wrong = {**COUNTS, "accepted": 3590, "workload": "en_finance"}
     found = acceptance.identities(build.cells(COUNTS, wrong), build.positions(COUNTS, wrong))
     rows = {r[0]: r[1:] for r in cells_of(tables.identities(found))}
-    assert rows["Σ accepted per position = accepted"] == ["2", "1", "mtp-k4, en_finance: 3591 ≠ 3590"]
+    assert rows["Σ accepted per position = accepted"] == ["2", "1", "MTP with K = 4, English finance: 3591 ≠ 3590"]
     assert rows["draft tokens ≤ K × drafts"] == ["2", "2", "–"]
 
 
@@ -170,12 +186,17 @@ def ledger(build, **changes):
 def test_the_ledger_table_and_its_sentences(build):
     split, unsplit, identities = ledger(build)
     row = dict(zip(heads_of(tables.ledger(split)), cells_of(tables.ledger(split))[0], strict=True))
-    assert (row["residual"], row["undrafted"], row["cut"], row["unexplained"]) == ("0", "0", "0", "0")
+    assert (row["difference"], row["steps without a draft"], row["tokens cut at the end"], row["unexplained"]) == (
+        "0",
+        "0",
+        "0",
+        "0",
+    )
     assert tables.ledger_sentence(split, identities) == (
-        "3 of 3 identities hold, and 0 of 7 completion tokens are unexplained."
+        "3 of 3 checks of the counters hold, and 0 of 7 completion tokens are unexplained."
     )
     told = tables.ledger_sentence(unsplit, identities)
-    assert told.startswith("3 of 3 identities hold; the engine reports no per-request ledger")
+    assert told.startswith("3 of 3 checks of the counters hold; the engine keeps no record per request")
     assert cells_of(tables.ledger(unsplit))[0][-1] == "–"
 
 
@@ -206,11 +227,11 @@ def test_tables_of_generated_programs(programs):
     rates = generated.rates(programs)
     table = tables.programs(rates)
     row = dict(zip(heads_of(table), cells_of(table)[1], strict=True))
-    assert (row["arm"], row["programs"], row["passed"], row["parsed"]) == ("mtp-k4", "2", "50%", "100%")
+    assert (row["arm"], row["programs"], row["passed"], row["parses"]) == ("MTP with K = 4", "2", "50%", "100%")
     assert [r[-1] for r in cells_of(tables.every_program(programs))] == ["", "", "NameError"]
     assert tables.programs_sentence(rates, (1.63, 1.72, 1.0)) == (
-        "baseline: 100% of 1 programs pass; mtp-k4: 50% of 2 programs pass (exact McNemar p = 1.00). "
-        "End to end, generate and execute, MTP is 1.63× as fast; generating alone 1.72×."
+        "baseline: 100% of 1 programs pass; MTP with K = 4: 50% of 2 programs pass (exact McNemar test, p = 1.00). "
+        "Generating and executing together, MTP is 1.63× as fast; generating alone 1.72×."
     )
 
 
@@ -221,13 +242,13 @@ def test_tables_and_sentence_of_agreement(build):
     )
     agreed = losslessness.agreement(pairs)
     assert [r[:4] for r in cells_of(tables.agreement(agreed))] == [
-        ["baseline ~ baseline", "1", "1", "100%"],
-        ["baseline ~ mtp-k4", "1", "0", "0%"],
+        ["baseline against baseline", "1", "1", "100%"],
+        ["baseline against MTP with K = 4", "1", "0", "0%"],
     ]
-    assert cells_of(tables.partings(pairs))[1] == ["baseline ~ mtp-k4", "py_code", "1", "0", "50%"]
+    assert cells_of(tables.partings(pairs))[1] == ["baseline against MTP with K = 4", "Python code", "1", "0", "50%"]
     assert tables.agreement_sentence(agreed, 1.0) == (
-        "Identical greedy texts, baseline ~ baseline: 1 of 1; baseline ~ mtp-k4: 0 of 1 "
-        "(exact McNemar p = 1.00 against the control)."
+        "Identical greedy texts, baseline against baseline: 1 of 1; baseline against MTP with K = 4: 0 of 1 "
+        "(exact McNemar test against the control, p = 1.00)."
     )
 
 
@@ -241,10 +262,13 @@ def test_the_floor_sentence_says_how_it_was_measured():
 def test_the_speedup_sentence_says_what_cannot_be_told_from_nothing(timing):
     arm = speedup.paired(timing).query("k == 4")
     assert tables.speedup_sentence(arm, FLOOR) == (
-        "With mtp-k4: 0.98× on ja_finance (not distinguishable from 1), 2.00× on py_code. One launch: no interval."
+        "MTP with K = 4 makes Japanese finance 0.98× as fast (not distinguishable from the baseline), Python code 2.00× as fast. "
+        "One launch per arm: no interval."
     )
     three = arm[arm.workload == "py_code"].assign(lo=1.9, hi=2.1, launches=3)
-    assert tables.speedup_sentence(three, FLOOR) == "With mtp-k4: 2.00× (95 % 1.90 to 2.10) on py_code."
+    assert tables.speedup_sentence(three, FLOOR) == (
+        "MTP with K = 4 makes Python code 2.00× as fast (95 % interval 1.90 to 2.10)."
+    )
 
 
 # -- launches ------------------------------------------------------------------------------------------------------
@@ -280,7 +304,7 @@ def test_differences_of_launches_leave_the_drafter_and_times_out(build):
     table = tables.launch_differences(build.launches(*made))
     assert cells_of(table) == [] and table.note.startswith("None")
     table = tables.launch_differences(build.launches(made[0], {"k": 8, "facts": other.model_dump(mode="json")}))
-    assert cells_of(table) == [["mtp-k8", "eager", "True", "False"]] and table.note == ""
+    assert cells_of(table) == [["MTP with K = 8", "eager", "True", "False"]] and table.note == ""
 
 
 def test_launches_without_facts_differ_in_nothing(build):
@@ -319,11 +343,11 @@ TARGETS = {"main": "dense", "moe": "experts"}
 def test_variants_stand_side_by_side_with_the_names_of_their_targets():
     table = tables.variants(SIDE, TARGETS)
     assert cells_of(table) == [
-        ["py_code", "4", "main", "dense", "4.00", "1.25", "3.20×", "3.00 to 3.40×", "–", "–"],
-        ["py_code", "4", "moe", "experts", "4.00", "2.00", "2.00×", "1.90 to 2.10×", "0.62×", "less"],
+        ["Python code", "4", "main", "dense", "4.00", "1.25", "3.20×", "3.00 to 3.40×", "–", "–"],
+        ["Python code", "4", "moe", "experts", "4.00", "2.00", "2.00×", "1.90 to 2.10×", "0.62×", "less"],
     ]
     assert tables.variants_sentence(SIDE, TARGETS) == (
-        "At K = 4 experts accepts 4.00 tokens a step for 2.00 baseline steps, dense 4.00 for 1.25: its speedup is 0.62 "
+        "At K = 4 experts accepts 4.00 tokens per step for 2.00 baseline steps, dense 4.00 for 1.25: its speedup is 0.62 "
         "times the other's, distinguishable on 1 of 1 workloads."
     )
 
@@ -339,13 +363,14 @@ def test_the_speedup_sentence_names_every_arm(build):
         for v, k, s in (("main", 0, 8), ("main", 4, 4), ("moe", 0, 9), ("moe", 4, 6))
     ]
     said = tables.speedup_sentence(speedup.paired(build.requests(*rows)), FLOOR)
-    assert "With mtp-k4: 2.00× on py_code." in said and "With mtp-k4@moe: 1.50× on py_code." in said
+    assert "MTP with K = 4 makes Python code 2.00× as fast." in said
+    assert "MTP with K = 4 (moe) makes Python code 1.50× as fast." in said
 
 
 def test_late_first_tokens_are_told_with_their_cause(build):
     rows = [{"repeat": n, "ttft": t} for n, t in ((1, 0.05), (2, 0.05), (3, 0.8))]
     late = speedup.late_first_tokens(build.requests(*rows))
     assert tables.late_sentence(late).startswith(
-        "1 request waited unusually long for the first token: baseline, py_code, launch 1, repeat 3: 0.80 s (median of the arm 0.05 s)."
+        "1 request waited unusually long for the first token: baseline, Python code, launch 1, repeat 3: 0.80 s (median of the arm 0.05 s)."
     )
     assert tables.late_sentence(late[:0]) == "No request waited unusually long for its first token."

@@ -16,6 +16,7 @@ import pandas as pd
 import seaborn as sns
 from plotly.subplots import make_subplots
 
+from analysis.show import words
 from analysis.show.look import INK, MATPLOTLIB, Style, arm_style
 
 _WORKLOAD = {
@@ -98,7 +99,11 @@ def _draw(frame, x, y, series, axes, style, panel, lo, hi, *, bars):
     names = list(dict.fromkeys(frame[series]))
     panels = list(dict.fromkeys(frame[panel])) if panel else [""]
     live = make_subplots(
-        1, len(panels), shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=panels if panel else None
+        1,
+        len(panels),
+        shared_yaxes=True,
+        horizontal_spacing=0.04,
+        subplot_titles=[words.name(p) for p in panels] if panel else None,
     )
     with matplotlib.rc_context(MATPLOTLIB):
         from matplotlib import pyplot
@@ -121,14 +126,14 @@ def _draw(frame, x, y, series, axes, style, panel, lo, hi, *, bars):
                     _series(live, axis, own, name, style(name), x, y, lo, hi, bars, at + 1, number, len(names), xs)
             _marks(live, axis, axes, at + 1)  # plotly leaves them out of a panel without data
             if bars:
-                axis.set_xticks(range(len(xs)), xs, rotation=0 if len(xs) < 5 else 30)
+                axis.set_xticks(range(len(xs)), map(words.value, [x] * len(xs), xs), rotation=0 if len(xs) < 5 else 30)
             elif axes.ticks is not None:
                 if axes.log_x:
                     axis.set_xscale("log", base=2)
                 axis.set_xticks(list(axes.ticks), [f"{t:g}" for t in axes.ticks])
                 axis.minorticks_off()
             axis.set_xlabel(axes.x)
-            axis.set_title(title, fontsize=10)
+            axis.set_title(words.name(title), fontsize=10)
             sns.despine(ax=axis)
         grid[0][0].set_ylabel(axes.y)
         if axes.zero:
@@ -167,9 +172,9 @@ def _series(live, axis, own, name, look, x, y, lo, hi, bars, column, number, cou
     )  # rounding can give −1e-17
     if bars:
         live.add_bar(
-            x=own[x],
+            x=[words.value(x, v) for v in own[x]],
             y=own[y],
-            name=name,
+            name=words.name(name),
             legendgroup=name,
             showlegend=column == 1,
             marker_color=look.color,
@@ -180,12 +185,12 @@ def _series(live, axis, own, name, look, x, y, lo, hi, bars, column, number, cou
         )
         places = [xs.index(v) + (number - (count - 1) / 2) * 0.8 / count for v in own[x]]
         axis.bar(
-            places, own[y], 0.72 / count, color=look.color, label=name, yerr=spread, ecolor=INK, capsize=2,
+            places, own[y], 0.72 / count, color=look.color, label=words.name(name), yerr=spread, ecolor=INK, capsize=2,
             hatch=2 * pattern(name), edgecolor="white", linewidth=0,
         )  # fmt: skip
         return
     live.add_scatter(
-        x=own[x], y=own[y], name=name, legendgroup=name, showlegend=column == 1, mode="lines+markers",
+        x=own[x], y=own[y], name=words.name(name), legendgroup=name, showlegend=column == 1, mode="lines+markers",
         line={"color": look.color, "dash": look.dash}, marker={"symbol": look.symbol}, error_y=whiskers, row=1, col=column,
     )  # fmt: skip
     sns.lineplot(
@@ -196,7 +201,7 @@ def _series(live, axis, own, name, look, x, y, lo, hi, bars, column, number, cou
         color=look.color,
         marker=look.mpl_marker,
         linestyle=look.mpl_linestyle,
-        label=name,
+        label=words.name(name),
         legend=False,
         errorbar=None,
         markeredgewidth=0,

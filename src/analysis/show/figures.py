@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis.science.stats import NoiseFloor
-from analysis.show import drawing
+from analysis.show import drawing, words
 from analysis.show.drawing import Axes
 from analysis.show.outputs import Figure
 
@@ -16,13 +16,13 @@ def speed(table: pd.DataFrame, stamp: str) -> Figure:
         table, "workload", "tok_s", "arm", Axes("workload", "speed of one request [tok/s]"), drawing.style_of_arm
     )
     fastest = table.loc[table.tok_s.idxmax()]
-    title = f"{fastest.arm} on {fastest.workload} is fastest: {fastest.tok_s:.1f} tok/s"
+    title = f"{words.arm(fastest.arm)} on {words.workload(fastest.workload)} is fastest: {fastest.tok_s:.1f} tok/s"
     if table.arm.nunique() == 1:
         title = f"Without a drafter every workload runs at {table.tok_s.min():.1f} to {table.tok_s.max():.1f} tok/s"
     return Figure(
         live, still, title,
         "Completion tokens per second from sending to the last token, one stream, mean over prompts and repeats.",
-        "Grouped bars: " + "; ".join(f"{r.arm}, {r.workload}: {r.tok_s:.1f} tok/s" for r in table.itertuples()) + ".",
+        "Grouped bars: " + "; ".join(f"{words.arm(r.arm)}, {words.workload(r.workload)}: {r.tok_s:.1f} tok/s" for r in table.itertuples()) + ".",
         table[["arm", "workload", "requests", "seconds", "tok_s", "chars_s", "ttft", "tpot"]], stamp,
     )  # fmt: skip
 
@@ -38,7 +38,7 @@ def cold_start(launches: pd.DataFrame, stamp: str) -> Figure:
     return Figure(
         live, still, f"A server needs up to {slowest.ready_s:.0f} s before it answers",
         "Cold start, kept apart from every speed: seconds from the start of the process to the first healthy answer, and the first request.",
-        "Bars by arm: " + "; ".join(f"{r.arm} ready after {r.ready_s:.0f} s" for r in launches.itertuples()) + ".",
+        "Bars by arm: " + "; ".join(f"{words.arm(r.arm)} ready after {r.ready_s:.0f} s" for r in launches.itertuples()) + ".",
         launches[["arm", "launch", "ready_s", "first_request_s"]], stamp,
     )  # fmt: skip
 
@@ -49,37 +49,37 @@ def speedup_by_workload(paired: pd.DataFrame, floor: NoiseFloor, stamp: str) -> 
     axes = Axes("workload", "speedup over baseline [×]", level=1.0, band=_band(floor))
     live, still = drawing.bars(paired, "workload", "speedup", "arm", axes, drawing.style_of_arm, lo=lo, hi=hi)
     best, worst = paired.loc[paired.speedup.idxmax()], paired.loc[paired.speedup.idxmin()]
-    other = f"{worst.arm} " if worst.arm != best.arm else ""
+    other = f"{words.arm(worst.arm)} makes " if worst.arm != best.arm else ""
     return Figure(
         live, still,
-        f"{best.arm} gives {best.speedup:.2f}× on {best.workload} and {other}{worst.speedup:.2f}× on {worst.workload}",
+        f"{words.arm(best.arm)} makes {words.workload(best.workload)} {best.speedup:.2f}× as fast, {other}{words.workload(worst.workload)} {worst.speedup:.2f}×",
         f"Geometric mean of paired per-prompt ratios of seconds per token. {whiskers} {_band_text(floor)}",
-        "Bars: " + "; ".join(f"{r.workload}, {r.arm}: {r.speedup:.2f}×" for r in paired.itertuples()) + ".",
+        "Bars: " + "; ".join(f"{words.workload(r.workload)}, {words.arm(r.arm)}: {r.speedup:.2f}×" for r in paired.itertuples()) + ".",
         paired.drop(columns="variant"), stamp, headline=True,
     )  # fmt: skip
 
 
 def speedup_by_k(sweep: pd.DataFrame, floor: NoiseFloor, stamp: str) -> Figure:
-    """Speedup over K, one line a workload. In: `speedup.paired`."""
+    """Speedup over K, one line per workload. In: `speedup.paired`."""
     sweep = sweep[sweep.variant == "main"]
     lo, hi, whiskers = _whiskers(sweep)
     ks = sorted(sweep.k.unique())
     axes = Axes(
-        "K (tokens drafted a step)", "speedup over baseline [×]", level=1.0, band=_band(floor), log_x=True, ticks=ks
+        "K (tokens drafted per step)", "speedup over baseline [×]", level=1.0, band=_band(floor), log_x=True, ticks=ks
     )
     live, still = drawing.lines(sweep, "k", "speedup", "workload", axes, drawing.workload_style, lo=lo, hi=hi)
     best = sweep.loc[sweep.groupby("workload").speedup.idxmax()].sort_values("speedup", ascending=False)
-    named = ", ".join(f"K = {r.k} for {r.workload}" for r in best.itertuples())
+    named = ", ".join(f"K = {r.k} for {words.workload(r.workload)}" for r in best.itertuples())
     return Figure(
         live, still, f"The fastest K depends on the work: {named}" if best.k.nunique() > 1 else f"K = {best.k.iloc[0]} is fastest for every workload",
         f"Geometric mean of paired per-prompt ratios of seconds per token, one stream. {whiskers} {_band_text(floor)}",
-        "Lines over K: " + "; ".join(f"{w}: " + ", ".join(f"K={r.k} {r.speedup:.2f}×" for r in g.itertuples()) for w, g in sweep.groupby("workload")) + ".",
+        "Lines over K: " + "; ".join(f"{words.workload(w)}: " + ", ".join(f"K={r.k} {r.speedup:.2f}×" for r in g.itertuples()) for w, g in sweep.groupby("workload")) + ".",
         sweep.drop(columns="variant"), stamp, headline=True,
     )  # fmt: skip
 
 
 def throughput(table: pd.DataFrame, stamp: str) -> Figure:
-    """Aggregate tok/s over concurrent streams, a panel a workload. In: `speedup.concurrency`."""
+    """Aggregate tok/s over concurrent streams, one panel per workload. In: `speedup.concurrency`."""
     levels = sorted(table.concurrency.unique())
     axes = Axes("concurrent streams", "aggregate [tok/s]", log_x=True, ticks=levels)
     live, still = drawing.lines(
@@ -87,9 +87,9 @@ def throughput(table: pd.DataFrame, stamp: str) -> Figure:
     )
     top = table.loc[table.aggregate_tok_s.idxmax()]
     return Figure(
-        live, still, f"The highest throughput is {top.aggregate_tok_s:.0f} tok/s: {top.arm}, {top.workload}, {top.concurrency} streams",
-        "Completion tokens of all streams over the wall time of the cell. Each level is one cell a launch.",
-        "Lines over streams: " + "; ".join(f"{r.workload}, {r.arm}, {r.concurrency}: {r.aggregate_tok_s:.0f} tok/s" for r in table.itertuples()) + ".",
+        live, still, f"The highest throughput is {top.aggregate_tok_s:.0f} tok/s: {words.arm(top.arm)}, {words.workload(top.workload)}, {top.concurrency} streams",
+        "Completion tokens of all streams over the wall time of the measurement. Each level is one measurement per launch.",
+        "Lines over streams: " + "; ".join(f"{words.workload(r.workload)}, {words.arm(r.arm)}, {r.concurrency}: {r.aggregate_tok_s:.0f} tok/s" for r in table.itertuples()) + ".",
         table.drop(columns="variant"), stamp,
     )  # fmt: skip
 
@@ -108,13 +108,13 @@ def gain_under_load(table: pd.DataFrame, stamp: str) -> Figure:
     return Figure(
         live, still, f"The gain {trend} with load: {first:.2f}× at {levels[0]} stream{'s' if levels[0] > 1 else ''}, {last:.2f}× at {levels[-1]}",
         "Aggregate tok/s of the MTP arm over the baseline's at the same number of streams; the title has the mean over workloads.",
-        "Lines over streams: " + "; ".join(f"{r.workload}, {r.concurrency}: {r.over_baseline:.2f}×" for r in part.itertuples()) + ".",
+        "Lines over streams: " + "; ".join(f"{words.workload(r.workload)}, {r.concurrency}: {r.over_baseline:.2f}×" for r in part.itertuples()) + ".",
         part[["arm", "workload", "concurrency", "aggregate_tok_s", "over_baseline"]], stamp, headline=True,
     )  # fmt: skip
 
 
 def acceptance_by_position(positions: pd.DataFrame, stamp: str, conditional: bool = False) -> Figure:
-    """p_i (or c_i) over positions, one line an arm, a panel a workload. In: `acceptance.by_position`."""
+    """p_i (or c_i) over positions, one line per arm, one panel per workload. In: `acceptance.by_position`."""
     y, what = ("c", "conditional acceptance c_i") if conditional else ("p", "acceptance p_i")
     part = positions[(positions.variant == "main") & positions[y].notna()]
     axes = Axes("draft position i", what, ticks=sorted(part.position.unique()))
@@ -127,7 +127,7 @@ def acceptance_by_position(positions: pd.DataFrame, stamp: str, conditional: boo
     )
     if conditional:
         title = f"Given that all drafts before were right, the next is right {deepest[y].mean():.0%} of the time"
-        caption = "c_i = p_i / p_(i−1): a flat line is a geometric drafter, as the published counts show."
+        caption = "c_i = p_i / p_(i−1): where the line is flat, every position is as hard as the one before."
     else:
         title = (
             f"Acceptance falls from {first:.0%} at position 0 to {last:.0%} at position {int(deepest.position.max())}"
@@ -145,17 +145,17 @@ def acceptance_by_position(positions: pd.DataFrame, stamp: str, conditional: boo
 
 
 def acceptance_length(arms: pd.DataFrame, stamp: str) -> Figure:
-    """AL over K, one line a workload. In: `acceptance.by_arm`."""
+    """AL over K, one line per workload. In: `acceptance.by_arm`."""
     part = arms[arms.variant == "main"]
     axes = Axes(
-        "K (tokens drafted a step)", "acceptance length AL [tokens/step]", log_x=True, ticks=sorted(part.k.unique())
+        "K (tokens drafted per step)", "acceptance length AL [tokens/step]", log_x=True, ticks=sorted(part.k.unique())
     )
     live, still = drawing.lines(part, "k", "al", "workload", axes, drawing.workload_style)
     top = part.loc[part.al.idxmax()]
     return Figure(
-        live, still, f"A step yields up to {top.al:.2f} tokens: {top.workload} at K = {top.k}",
+        live, still, f"A step yields up to {top.al:.2f} tokens: {words.workload(top.workload)} at K = {top.k}",
         "AL = 1 + accepted / drafts, the bonus token counted, from the engine's counters over the timing cells.",
-        "Lines over K: " + "; ".join(f"{r.workload}, K={r.k}: {r.al:.2f}" for r in part.itertuples()) + ".",
+        "Lines over K: " + "; ".join(f"{words.workload(r.workload)}, K={r.k}: {r.al:.2f}" for r in part.itertuples()) + ".",
         part.drop(columns="variant"), stamp,
     )  # fmt: skip
 
@@ -170,7 +170,7 @@ def end_to_end(programs: pd.DataFrame, stamp: str) -> Figure:
         .sort_values(["k", "phase"], ascending=[True, False])
     )
     live, still = drawing.bars(
-        long, "phase", "seconds", "arm", Axes("phase", "mean seconds a program"), drawing.style_of_arm
+        long, "phase", "seconds", "arm", Axes("phase", "mean seconds per program"), drawing.style_of_arm
     )
     means = programs.groupby("k")[["generate_s", "execute_s"]].mean()
     total = means.sum(axis=1)
@@ -181,7 +181,7 @@ def end_to_end(programs: pd.DataFrame, stamp: str) -> Figure:
     return Figure(
         live, still, title,
         "Natural stop, so that answers differ in length; executing includes importing pandas and matplotlib in a fresh sandbox.",
-        "Bars: " + "; ".join(f"{r.arm}, {r.phase}: {r.seconds:.2f} s" for r in long.itertuples()) + ".",
+        "Bars: " + "; ".join(f"{words.arm(r.arm)}, {r.phase}: {r.seconds:.2f} s" for r in long.itertuples()) + ".",
         long.drop(columns="k"), stamp,
     )  # fmt: skip
 
@@ -200,9 +200,9 @@ def agreement(table: pd.DataFrame, stamp: str) -> Figure:
         hi="hi",
     )
     return Figure(
-        live, still, "; ".join(f"{r.comparison}: {r.identical} of {r.prompts} texts identical" for r in table.itertuples()),
-        "Greedy texts at temperature 0. Whiskers: 95 % Wilson interval. The line is the bar of upstream's own test (0.8).",
-        "Bars: " + "; ".join(f"{r.comparison}: {r.share:.0%}" for r in table.itertuples()) + ".",
+        live, still, "; ".join(f"{words.comparison(r.comparison)}: {r.identical} of {r.prompts} texts identical" for r in table.itertuples()),
+        "Greedy texts at temperature 0. Whiskers: 95 % Wilson interval. The line is the bar of vLLM's own test (0.8).",
+        "Bars: " + "; ".join(f"{words.comparison(r.comparison)}: {r.share:.0%}" for r in table.itertuples()) + ".",
         table.drop(columns=["k", "arm"]), stamp,
     )  # fmt: skip
 

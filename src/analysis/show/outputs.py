@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
+from analysis.show import words
 from analysis.show.look import PLOTLY_TEMPLATE, STAMPS, stamp_live, static_svg
 
 if TYPE_CHECKING:
@@ -217,20 +218,23 @@ def _panel_html(panel: Panel) -> str:
 
 
 def table_html(frame: pd.DataFrame, caption: str = "", formats: Formats | None = None) -> str:
-    """Semantic ``<table>`` of a frame: caption, ``scope`` on headers, text left and numbers right."""
+    """Semantic ``<table>`` of a frame: caption, ``scope`` on headers, text left and numbers right; names in words."""
     plain_index = isinstance(frame.index, pd.RangeIndex) and frame.index.name is None
     shown = frame if plain_index else frame.reset_index()
     heads = 1 if plain_index else frame.index.nlevels
     names = [" ".join(map(str, c)).strip() if isinstance(c, tuple) else str(c) for c in shown.columns]
     numeric = [pd.api.types.is_numeric_dtype(t) and not pd.api.types.is_bool_dtype(t) for t in shown.dtypes]
     rows = [f"<caption>{html.escape(caption)}</caption>"] if caption else []
-    cells = (f'<th scope="col"{_side(number)}>{html.escape(n)}</th>' for n, number in zip(names, numeric, strict=True))
+    cells = (
+        f'<th scope="col"{_side(number)}>{html.escape(words.heading(n))}</th>'
+        for n, number in zip(names, numeric, strict=True)
+    )
     rows.append(f"<thead><tr>{''.join(cells)}</tr></thead>\n<tbody>")
     for values in shown.itertuples(index=False, name=None):
         cells = []
         for at, (name, value) in enumerate(zip(names, values, strict=True)):
             tag, scope = ("th", ' scope="row"') if at < heads else ("td", "")
-            text = html.escape(cell_text(value, (formats or {}).get(name)))
+            text = html.escape(cell_text(words.value(name, value), (formats or {}).get(name)))
             cells.append(f"<{tag}{scope}{_side(numeric[at])}>{text}</{tag}>")
         rows.append(f"<tr>{''.join(cells)}</tr>")
     return '<table class="data">' + "\n".join([*rows, "</tbody></table>"])

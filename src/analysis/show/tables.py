@@ -9,6 +9,7 @@ import pandas as pd
 from analysis.science import speedup
 from analysis.science.stats import NoiseFloor, geometric_mean
 from analysis.servers.facts import StartupFacts, differences
+from analysis.show import words
 from analysis.show.outputs import Table
 from analysis.study.plan import Plan
 
@@ -27,7 +28,7 @@ _TIMES = "{:.2f}×".format
 
 
 def plan(plan: Plan) -> Table:
-    """Launches, cells and upper bounds of tokens by arm."""
+    """Launches, measurements and the most tokens, by launch and arm."""
     rows = []
     for arm, number in plan.launches():
         cells = plan.of(arm, number)
@@ -36,12 +37,12 @@ def plan(plan: Plan) -> Table:
                 "launch": number,
                 "arm": arm.name,
                 "K": arm.k,
-                "cells": len(cells),
+                "measurements": len(cells),
                 "requests": sum(len(c.requests) for c in cells),
-                "tokens at most": sum(c.tokens for c in cells),
+                "most tokens": sum(c.tokens for c in cells),
             }
         )
-    note = f"{len(rows)} launches, {len(plan.cells)} cells, about {plan.minutes():.0f} minutes if a start takes {plan.study.expect.start_s:.0f} s and the baseline runs at {plan.study.expect.tok_s:g} tok/s."
+    note = f"{len(rows)} launches, {len(plan.cells)} measurements, about {plan.minutes():.0f} minutes if a start takes {plan.study.expect.start_s:.0f} s and the baseline runs at {plan.study.expect.tok_s:g} tok/s."
     return Table(pd.DataFrame(rows), "The plan: what will be launched and measured", note=note)
 
 
@@ -60,7 +61,7 @@ def runs(requests: pd.DataFrame) -> Table:
     table = speedup.runs(requests).drop(columns=["variant", "k", "repetition", "decode_tok_s"])
     return Table(
         table,
-        "Each run: means over the prompts of a workload. Seconds from sending to the last token; TTFT [s]; TPOT [s/token]; one stream",
+        "Each repeat: means over the prompts of a workload, one stream. Seconds from sending to the last token",
         _SPEED,
     )
 
@@ -69,7 +70,7 @@ def speeds(table: pd.DataFrame) -> Table:
     """Means by arm and workload. In: `speedup.by_workload`."""
     return Table(
         table.drop(columns=["variant", "k"]),
-        "Means over prompts and runs (seconds_sd: standard deviation over both; repetition: share of repeated word windows)",
+        "Means over prompts and repeats, with the standard deviation over both; repeated text: share of word windows that occurred before",
         _SPEED,
     )
 
@@ -92,7 +93,7 @@ def cold_start(launches: pd.DataFrame) -> Table:
     ]
     return Table(
         launches[columns],
-        "Cold start, apart from all speeds: seconds to ready, loading weights, initialising the engine, and the first request",
+        "Cold start, kept apart from every speed",
         {"ready_s": ".1f", "first_request_s": ".2f"},
     )
 
@@ -115,9 +116,9 @@ def speedups(paired: pd.DataFrame, floor: NoiseFloor, headline: bool = False) ->
         }
     )
     prompts, launches = int(paired.prompts.max()), int(paired.launches.max())
-    note = f"{prompts} prompt{'s' * (prompts != 1)} a workload, {launches} launch{'es' * (launches != 1)} an arm. {floor_sentence(floor)}"
+    note = f"{prompts} prompt{'s' * (prompts != 1)} a per workload, {launches} launch{'es' * (launches != 1)} per arm. {floor_sentence(floor)}"
     if not has_interval:
-        note += " One launch an arm gives no interval: the range over prompts is a spread."
+        note += " One launch per arm gives no interval: the range over prompts is a spread."
     formats = {"speedup": _TIMES, "ratio of mean seconds": _TIMES, "baseline [s]": ".2f", "arm [s]": ".2f"}
     caption = "Speedup: geometric mean of paired per-prompt ratios; the articles publish the ratio of mean seconds"
     return Table(table, caption, formats, note, headline=headline)
@@ -142,7 +143,7 @@ def variants(table: pd.DataFrame, targets: Mapping[str, str]) -> Table:
     )
     note = "" if len(table) else "This study has one variant: there is nothing to compare."
     formats = {"AL": ".2f", "step cost ρ": ".2f", "speedup": _TIMES, "against main": _TIMES}
-    caption = "Variants side by side at equal K: tokens a step (AL), cost of a step in baseline steps (ρ), speedup over the variant's own baseline, and that speedup over main's"
+    caption = "Variants side by side at equal K: tokens per step (AL), cost of a step in baseline steps (ρ), speedup over the baseline of the variant, and that speedup divided by the one of main"
     return Table(shown, caption, formats, note, headline=bool(len(table)))
 
 
@@ -158,13 +159,13 @@ def head_to_head(table: pd.DataFrame) -> Table:
 
 
 def sweep(sweep: pd.DataFrame) -> Table:
-    """Seconds and speedup by K, one row a K, as the articles print it."""
+    """Seconds and speedup by K, one row per K, as the articles print it."""
     part = sweep[sweep.variant == "main"]
     wide = part.pivot(index="k", columns="workload", values=["seconds", "speedup"]).swaplevel(axis=1)
-    wide.columns = [f"{w} [{'s' if what == 'seconds' else '×'}]" for w, what in wide.columns]
+    wide.columns = [f"{words.workload(w)} [{'s' if what == 'seconds' else '×'}]" for w, what in wide.columns]
     return Table(
         wide[sorted(wide.columns)].reset_index().rename(columns={"k": "K"}),
-        "Mean seconds of a request and speedup by K",
+        "Mean seconds per request and speedup by K",
         dict.fromkeys(wide.columns, ".2f"),
     )
 
@@ -173,7 +174,7 @@ def recommendation(table: pd.DataFrame) -> Table:
     """Recommended K by workload. In: `speedup.recommend`."""
     return Table(
         table.rename(columns={"k": "recommended K"}),
-        "Recommendation, computed: the smallest K within the noise floor of the fastest",
+        "Recommended K: the smallest one that is within the noise floor of the fastest",
         {"speedup": _TIMES, "best_speedup": _TIMES},
         headline=True,
     )
@@ -191,7 +192,7 @@ def concurrency(table: pd.DataFrame) -> Table:
     }
     return Table(
         table.drop(columns=["variant", "k", "cells"]),
-        "Aggregate tok/s (all streams over wall time), tok/s of a request with its spread over requests, scaling against the lowest level, and MTP over the baseline at the same level",
+        "Speed under load: tokens of all streams per second, speed of each request, and the gain of MTP at the same number of streams",
         formats,
     )
 
@@ -206,7 +207,7 @@ def acceptance(arms: pd.DataFrame) -> Table:
 
 
 def positions(table: pd.DataFrame) -> Table:
-    """p_i and c_i in the articles' form: one row an arm and workload, positions joined by a slash."""
+    """p_i and c_i in the articles' form: one row per arm and workload, positions joined by a slash."""
     part = table[table.variant == "main"]
     rows = [
         {
@@ -235,14 +236,14 @@ def identities(table: pd.DataFrame) -> Table:
                 "hold": int(group.holds.sum()),
                 "first failure": None
                 if bad.empty
-                else f"{bad.iloc[0].arm}, {bad.iloc[0].workload}: {bad.iloc[0].left:g} ≠ {bad.iloc[0].right:g}",
+                else f"{words.arm(bad.iloc[0].arm)}, {words.workload(bad.iloc[0].workload)}: {bad.iloc[0].left:g} ≠ {bad.iloc[0].right:g}",
             }
         )
-    return Table(pd.DataFrame(rows), "Identities of the counters, checked for every arm and workload")
+    return Table(pd.DataFrame(rows), "What must hold between the counters, checked for every arm and workload")
 
 
 def ledger(table: pd.DataFrame) -> Table:
-    """The token ledger. In: `acceptance.ledger`."""
+    """Where the completion tokens come from. In: `acceptance.ledger`."""
     columns = [
         "arm",
         "workload",
@@ -255,8 +256,8 @@ def ledger(table: pd.DataFrame) -> Table:
         "cut",
         "unexplained",
     ]
-    note = "completion tokens = requests + drafts + accepted + undrafted steps − cut tokens. Undrafted and cut come from the engine's own ledger of each request; unexplained is what neither accounts for."
-    return Table(table[columns], "Token ledger of the timing cells", note=note)
+    note = "Completion tokens = requests + verify steps with a draft + accepted tokens + steps without a draft − tokens cut at the end. The last two come from the engine's record of each request; unexplained is what neither accounts for."
+    return Table(table[columns], "Where the completion tokens come from", note=note)
 
 
 def programs(rates: pd.DataFrame) -> Table:
@@ -308,7 +309,7 @@ def partings(pairs: pd.DataFrame) -> Table:
     )
     return Table(
         table,
-        "Identical texts by workload; common: mean share of the text before the first difference",
+        "Identical texts by workload, and the mean share of the text before the first difference",
         {"common": ".0%"},
     )
 
@@ -330,7 +331,7 @@ def launch_differences(launches: pd.DataFrame) -> Table:
         if baseline and f != baseline
         for fact, a, b in differences(baseline, f)
     ]
-    note = "" if rows else "None: beside the drafter, the arms started alike."
+    note = "" if rows else "None: apart from the drafter, all arms started with the same settings."
     return Table(
         pd.DataFrame(rows, columns=["arm", "fact", "baseline", "this arm"]),
         "Differences between the launches that are not the drafter",
@@ -347,8 +348,8 @@ def causes(launches: pd.DataFrame) -> Table:
     ]
     table = pd.DataFrame(rows, columns=["arm", "cause", "fix"])
     table = table.groupby(["cause", "fix"], sort=False).arm.agg(lambda a: ", ".join(dict.fromkeys(a))).reset_index()
-    note = "" if rows else "None: no launch shows a sign of a known failure."
-    return Table(table[["arm", "cause", "fix"]], "What the launches say of themselves", note=note)
+    note = "" if rows else "None: no launch shows signs of a known failure."
+    return Table(table[["arm", "cause", "fix"]], "Known problems found in the logs of the launches", note=note)
 
 
 # -- sentences ---------------------------------------------------------------------------------------------------
@@ -364,7 +365,9 @@ def floor_sentence(floor: NoiseFloor) -> str:
 def best_k_sentence(table: pd.DataFrame) -> str:
     """One sentence for the recommendation. In: `speedup.recommend`."""
     parts = [
-        f"K = {r.k} for {r.workload} ({r.speedup:.2f}×)" if r.k else f"no drafter for {r.workload}"
+        f"K = {r.k} for {words.workload(r.workload)} ({r.speedup:.2f}×)"
+        if r.k
+        else f"no drafter for {words.workload(r.workload)}"
         for r in table.itertuples()
     ]
     return f"Use {'; '.join(parts)}."
@@ -372,49 +375,49 @@ def best_k_sentence(table: pd.DataFrame) -> str:
 
 def speedup_sentence(paired: pd.DataFrame, floor: NoiseFloor) -> str:
     """What each MTP arm gains by workload. In: `speedup.paired`."""
-    said = []
+    sentences = []
     for arm, group in paired.groupby("arm", sort=False):
         parts = []
         for _, r in group.iterrows():
-            interval = f" (95 % {r.lo:.2f} to {r.hi:.2f})" if r.lo == r.lo else ""
-            verdict = speedup.verdict(r, floor)
+            interval = f" (95 % interval {r.lo:.2f} to {r.hi:.2f})" if r.lo == r.lo else ""
+            unclear = speedup.verdict(r, floor) == "not distinguishable"
             parts.append(
-                f"{r.speedup:.2f}×{interval} on {r.workload}"
-                + (" (not distinguishable from 1)" if verdict == "not distinguishable" else "")
+                f"{words.workload(r.workload)} {r.speedup:.2f}× as fast{interval}"
+                + (" (not distinguishable from the baseline)" if unclear else "")
             )
-        said.append(f"With {arm}: {', '.join(parts)}.")
-    tail = "" if paired.launches.max() > 1 else " One launch: no interval."
-    return " ".join(said) + tail
+        sentences.append(f"{words.arm(arm)} makes {', '.join(parts)}.")
+    tail = "" if paired.launches.max() > 1 else " One launch per arm: no interval."
+    return " ".join(sentences) + tail
 
 
 def variants_sentence(table: pd.DataFrame, targets: Mapping[str, str]) -> str:
     """Means over workloads of every variant against main, and how many workloads differ. In: `costmodel.side_by_side`."""
-    said = []
+    sentences = []
     for k, group in table.groupby("k"):
         mean = {v: g for v, g in group.groupby("variant")}
         main = mean.pop("main")
         for variant, own in mean.items():
             differ = own.verdict.isin(["more", "less"]).sum()
-            said.append(
-                f"At K = {k} {targets[variant]} accepts {own.al.mean():.2f} tokens a step for {own.rho.mean():.2f} baseline "
+            sentences.append(
+                f"At K = {k} {targets[variant]} accepts {own.al.mean():.2f} tokens per step for {own.rho.mean():.2f} baseline "
                 f"steps, {targets['main']} {main.al.mean():.2f} for {main.rho.mean():.2f}: its speedup is "
                 f"{geometric_mean(own.ratio):.2f} times the other's, distinguishable on {differ} of {len(own)} workloads"
             )
-    return f"{'; '.join(said)}." if said else "One variant: nothing to compare."
+    return f"{'; '.join(sentences)}." if sentences else "One variant: nothing to compare."
 
 
 def late_sentence(late: pd.DataFrame) -> str:
     """Which requests waited unusually long for their first token. In: `speedup.late_first_tokens`."""
     if late.empty:
         return "No request waited unusually long for its first token."
-    said = [
-        f"{r.arm}, {r.workload}, launch {r.launch}, repeat {r.repeat}: {r.ttft:.2f} s (median of the arm {r.median:.2f} s)"
+    waits = [
+        f"{words.arm(r.arm)}, {words.workload(r.workload)}, launch {r.launch}, repeat {r.repeat}: {r.ttft:.2f} s (median of the arm {r.median:.2f} s)"
         for r in late.itertuples()
     ]
     return (
-        f"{len(late)} request{'s' * (len(late) != 1)} waited unusually long for the first token: {'; '.join(said)}. "
-        "Something ran once, on demand, such as the compilation of a kernel. Seconds, and speedups made of them, carry "
-        "this wait; TPOT and step costs do not."
+        f"{len(late)} request{'s' * (len(late) != 1)} waited unusually long for the first token: {'; '.join(waits)}. "
+        "Something ran once, on demand, such as the compilation of a kernel. Seconds per request, and the speedups computed "
+        "from them, include this wait; TPOT and step costs do not."
     )
 
 
@@ -427,7 +430,7 @@ def load_sentence(table: pd.DataFrame) -> str:
     return (
         f"At {int(top.concurrency.iloc[0])} streams "
         + ", ".join(
-            f"{r.arm} gives {r.aggregate_tok_s:.0f} tok/s, {r.scaling:.1f} times its single stream"
+            f"{words.arm(r.arm)} gives {r.aggregate_tok_s:.0f} tok/s, {r.scaling:.1f} times its single stream"
             for r in top.itertuples()
         )
         + " (means over workloads)."
@@ -435,21 +438,21 @@ def load_sentence(table: pd.DataFrame) -> str:
 
 
 def ledger_sentence(ledger: pd.DataFrame, identities: pd.DataFrame) -> str:
-    """Whether the books balance."""
-    held = f"{int(identities.holds.sum())} of {len(identities)} identities hold"
+    """Whether the token counts add up. In: `acceptance.ledger`, `acceptance.identities`."""
+    held = f"{int(identities.holds.sum())} of {len(identities)} checks of the counters hold"
     if ledger.unexplained.isna().all():
-        return f"{held}; the engine reports no per-request ledger, so the residual of {int(ledger.residual.sum())} tokens is shown and not split."
+        return f"{held}; the engine keeps no record per request, so a difference of {int(ledger.residual.sum())} tokens is shown and not explained."
     return f"{held}, and {int(ledger.unexplained.abs().sum())} of {int(ledger.completion_tokens.sum())} completion tokens are unexplained."
 
 
 def programs_sentence(rates: pd.DataFrame, compared: tuple[float, float, float]) -> str:
     """How the generated programs of the arms compare. In: `generated.rates`, `generated.compare`."""
     total, generate, p = compared
-    parts = [f"{r.arm}: {r.passed:.0%} of {r.programs} programs pass" for r in rates.itertuples()]
-    return f"{'; '.join(parts)} (exact McNemar p = {p:.2f}). End to end, generate and execute, MTP is {total:.2f}× as fast; generating alone {generate:.2f}×."
+    parts = [f"{words.arm(r.arm)}: {r.passed:.0%} of {r.programs} programs pass" for r in rates.itertuples()]
+    return f"{'; '.join(parts)} (exact McNemar test, p = {p:.2f}). Generating and executing together, MTP is {total:.2f}× as fast; generating alone {generate:.2f}×."
 
 
 def agreement_sentence(table: pd.DataFrame, p: float) -> str:
     """What the control says about the MTP arm's agreement. In: `losslessness.agreement`, `against_control`."""
-    parts = [f"{r.comparison}: {r.identical} of {r.prompts}" for r in table.itertuples()]
-    return f"Identical greedy texts, {'; '.join(parts)} (exact McNemar p = {p:.2f} against the control)."
+    parts = [f"{words.comparison(r.comparison)}: {r.identical} of {r.prompts}" for r in table.itertuples()]
+    return f"Identical greedy texts, {'; '.join(parts)} (exact McNemar test against the control, p = {p:.2f})."

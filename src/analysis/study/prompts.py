@@ -23,10 +23,11 @@ class Prompt(BaseModel):
 
 
 class Workload(BaseModel):
-    """A named prompt set; ``kind`` says whether an answer is prose or a program."""
+    """A named prompt set; ``title`` is what readers see, ``kind`` says whether an answer is prose or a program."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str
+    title: str = ""
     language: str
     kind: str
     published_sampling: dict[str, float | int] = {}
