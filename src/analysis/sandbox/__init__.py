@@ -1,7 +1,7 @@
 """Run Python that a model wrote, without network, secrets or time to burn: answer in, checked `Outcome` out.
 
-``extract`` takes the program from an answer, ``run`` and ``run_many`` run it under bubblewrap and check its result
-against a recorded stand-in series, ``available`` says whether this machine allows that.
+``extract`` takes the program from an answer, ``run`` and ``run_many`` run it behind the first wall that holds here and
+check what it left against a recorded stand-in series, ``available`` says which wall that is, or why there is none.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import cache
 
-from analysis.sandbox import record
-from analysis.sandbox.bubble import Availability, Limits, available, confine
+from analysis.errors import SandboxError
+from analysis.sandbox import confined, probe, record
+from analysis.sandbox.limits import Limits
 from analysis.sandbox.outcome import Outcome, judge
+from analysis.sandbox.probe import Availability, available
 from analysis.sandbox.program import Program, extract
 
 __all__ = ["Availability", "Limits", "Outcome", "Program", "available", "extract", "run", "run_many"]
@@ -31,7 +33,7 @@ def run(
     file_mb: int = Limits.file_mb,
     flat_columns: bool = False,
 ) -> Outcome:
-    """Run one program and check what it hands back.
+    """Run one program and check what it leaves.
 
     Parameters
     ----------
@@ -47,7 +49,7 @@ def run(
     Raises
     ------
     SandboxError
-        Where no namespace can be made. Code is never run without one.
+        Where no wall holds. Code is never run without one.
     """
     if program is None:
         return Outcome(reason="no Python code in the answer")
@@ -55,18 +57,14 @@ def run(
         program = Program(program)
     if len(program.code) > LONGEST:
         return Outcome(reason=f"the code is longer than {LONGEST} characters")
+    state, ready = probe.ready()
+    if ready is None:
+        raise SandboxError("Generated code cannot be run safely here.", why=state.reason, fix=state.fix)
     limits = Limits(seconds, cpu_s, memory_mb, processes, file_mb)
-    traces = confine(program.code, limits, flat_columns)
-    return judge(
-        traces.events,
-        traces.status,
-        stopped=traces.stopped,
-        seconds=traces.seconds,
-        stdout=traces.stdout,
-        stderr=traces.stderr,
-        complete=program.complete,
-        recorded=_closes(),
-    )
+    traces = confined.run(ready.wall, program.code, limits, flat_columns=flat_columns, fonts=ready.fonts)
+    if not traces.started:
+        raise SandboxError("The sandbox did not come up.", why=traces.stopped, details=traces.trouble)
+    return judge(traces, wall=ready.wall.name, complete=program.complete, recorded=_recorded())
 
 
 def run_many(
@@ -97,5 +95,5 @@ def run_many(
 
 
 @cache
-def _closes() -> tuple[float, ...]:
-    return record.closes()
+def _recorded() -> tuple[tuple[str, float], ...]:
+    return record.series()

@@ -1,36 +1,33 @@
-"""What a run is worth: `Traces` in, `Outcome` out. Pure; what comes from inside is data that may be forged or broken.
+"""What a run is worth: `Traces` in, `Outcome` out. Pure; what was left by a program is data that may be forged or broken.
 
-A program passes when it parses, ends with exit 0 and hands back ``[date, close, monthly_return]`` for ten years, with
-recorded closes and right returns. The chart is reported apart: the published prompt does not ask for one.
+A program passes when it parses, ends with exit 0 and leaves ``[date, close, monthly_return]`` for ten years, with the
+recorded closes of the recorded months and their right returns. All of it is seen from outside the program's process. The
+chart is reported apart: the published prompt does not ask for one.
 """
 
 from __future__ import annotations
 
-import base64
-import struct
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
+
+from analysis.sandbox import chart, dates
+from analysis.sandbox.confined import Traces
 
 COLUMNS = ("date", "close", "monthly_return")
 TEN_YEARS = (118, 121)
 """Months in a result: 120 in ten years, one less where the first return is dropped, one more or less by the dates."""
-RETURN_TOLERANCE = 1e-4
-"""Absolute, as a fraction: programs may round to four places."""
+RETURN_TOLERANCE = 2e-4
+"""Absolute, as a fraction: programs may round closes to whole points and returns to four places."""
 CLOSE_TOLERANCE = 0.51
 """In index points: programs may round to whole points."""
 MOST_ROWS = 2_000
-SMALLEST_CHART = 64
-"""Pixels a side under which a picture is no chart."""
-PNG = b"\x89PNG\r\n\x1a\n"
 Month = tuple[str, float | None, float | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One generated program, run and checked. `seconds` is its wall time from start to end of the program [s]."""
+    """One generated program, run and checked. `seconds` is the wall time of its process [s]."""
 
     parsed: bool = False
     ran: bool = False
@@ -43,89 +40,92 @@ class Outcome:
     seconds: float = 0.0
     reason: str = ""
     """Why it did not pass, in words; empty when it did."""
+    wall: str = ""
+    """The kind of wall that it ran behind; empty where there was no program to run."""
     source: str = ""
     """Where the result was found: the name of a variable, or a call such as ``fetch_monthly_returns()``."""
     result: tuple[Month, ...] = field(default=(), repr=False)
     """(date, close, monthly_return) as the program had them, for a chart of our own."""
     chart_png: bytes = field(default=b"", repr=False)
-    """The picture that it saved, or the figure that it left open (then `chart_written` is False)."""
+    """The picture that it saved, or the figure that it left open (then `chart_written` is False); encoded anew."""
     stdout: str = field(default="", repr=False)
     stderr: str = field(default="", repr=False)
 
     def row(self) -> dict[str, Any]:
         """One row of a tidy frame."""
         names = ("parsed", "ran", "columns_ok", "rows", "returns_ok", "chart_written", "passed")
-        return {**{name: getattr(self, name) for name in names}, "execute_s": self.seconds, "reason": self.reason}
+        row = {**{name: getattr(self, name) for name in names}, "execute_s": self.seconds, "reason": self.reason}
+        return {**row, "wall": self.wall}
 
 
 def judge(
-    events: Sequence[dict],
-    status: int,
+    traces: Traces,
     *,
-    stopped: str = "",
-    seconds: float = 0.0,
-    stdout: str = "",
-    stderr: str = "",
+    wall: str = "",
     complete: bool = True,
-    recorded: Sequence[float] = (),
+    recorded: Sequence[tuple[str, float]] = (),
 ) -> Outcome:
-    """The checks. `recorded`: closes that a result must be made of, in order of time."""
-    said = {event.get("event"): event for event in reversed(events)}
-    parsed = said.get("parsed", {}).get("ok") is True
-    # A stop while our own search calls the program's functions is no fault of the program's run.
-    ran = parsed and (said["ran"].get("status") == 0 if "ran" in said else status == 0 and not stopped)
-    frame = said.get("frame", {})
-    columns = tuple(_text(name) for name in _list(frame.get("columns"))[:40])
-    result = _months(frame.get("records"))
-    png = _png(said.get("chart", {}).get("png"))
+    """The checks. `recorded`: (YYYY-MM, close) of the series that a result must be a stretch of, in order of time."""
+    left = traces.result
+    ran = traces.parsed and traces.status == 0 and not traces.stopped
+    if not ran:
+        left = {}
+    columns = tuple(_text(name) for name in _list(left.get("columns"))[:40])
     columns_ok = len(columns) == 3 and set(columns) == set(COLUMNS)
-    length = frame.get("length")
-    rows = length if isinstance(length, int) and length >= 0 else 0
-    made_of_record = _recorded(result, recorded) if recorded else True
-    rows_ok = rows == len(result) and TEN_YEARS[0] <= rows <= TEN_YEARS[1] and made_of_record
-    returns_ok = _returns(result)
+    length = left.get("length")
+    rows = length if isinstance(length, int) and not isinstance(length, bool) and length >= 0 else 0
+    result = _months(left.get("records"))
+    at = _stretch([close for _, close, _ in result], [close for _, close in recorded])
+    dated = at is not None and dates.fit([date for date, _, _ in result], [month for month, _ in recorded[at:]])
+    enough = rows == len(result) and TEN_YEARS[0] <= rows <= TEN_YEARS[1]
+    returns_ok = at is not None and _returns(result, [close for _, close in recorded], at)
+    picture = chart.rewritten(traces.chart) if ran else b""
     faults = (
-        (not parsed, _unparsed(said.get("parsed", {}), status, stopped, complete)),
-        (not ran, _not_run(said.get("ran", {}), status, stopped)),
-        (not frame, f"no result was found{f': {stopped}' if stopped else ''}"),
+        (not traces.parsed, _unparsed(traces, complete)),
+        (not ran, _not_run(traces)),
+        (not left, "no result was found"),
         (not columns_ok, f"the columns are {', '.join(columns) or 'none'}"),
         (not result, "the rows cannot be read"),
-        (not made_of_record, "the closes are not the recorded ones"),
-        (not rows_ok, f"{rows} rows instead of {TEN_YEARS[0]} to {TEN_YEARS[1]}"),
+        (any(close is None for _, close, _ in result), "close holds something that is no number"),
+        (at is None, "the closes are not the recorded ones"),
+        (not enough, f"{rows} rows instead of {TEN_YEARS[0]} to {TEN_YEARS[1]}"),
+        (not dated, "the dates are not the months of the closes"),
         (not returns_ok, "monthly_return is not the percentage change of close"),
     )
     reason = next((words for wrong, words in faults if wrong), "")
     return Outcome(
-        parsed=parsed,
+        parsed=traces.parsed,
         ran=ran,
         columns_ok=columns_ok,
         rows=rows,
-        rows_ok=rows_ok,
+        rows_ok=enough and at is not None and dated,
         returns_ok=returns_ok,
-        chart_written=bool(png) and said["chart"].get("written") is True,
+        chart_written=bool(picture) and traces.chart_written is True,
         passed=not reason,
-        seconds=seconds,
+        seconds=traces.seconds,
         reason=reason,
-        source=_text(frame.get("source")),
+        wall=wall,
+        source=_text(left.get("source")),
         result=result,
-        chart_png=png,
-        stdout=stdout,
-        stderr=stderr,
+        chart_png=picture,
+        stdout=traces.stdout,
+        stderr=traces.stderr,
     )
 
 
-def _unparsed(event: dict, status: int, stopped: str, complete: bool) -> str:
-    words = _text(event.get("error")) or stopped or f"the parser stopped with exit {status}"
+def _unparsed(traces: Traces, complete: bool) -> str:
+    words = traces.error or traces.stopped or "the parser did not end"
     return f"does not parse: {words}" + ("" if complete else " (the answer was cut off inside the code)")
 
 
-def _not_run(event: dict, status: int, stopped: str) -> str:
-    if stopped:
-        return f"stopped: {stopped}"
-    if _text(event.get("error")):
-        return _text(event["error"])
-    signals = {152: "it used up its CPU seconds", 137: "it was killed", 139: "it crashed (segmentation fault)"}
-    return signals.get(status, f"it ended with exit {status}")
+def _not_run(traces: Traces) -> str:
+    if traces.stopped:
+        return traces.stopped if traces.stopped.startswith("it used up") else f"stopped: {traces.stopped}"
+    if traces.status < 0:
+        signals = {-24: "it used up its CPU seconds", -9: "it was killed", -11: "it crashed (segmentation fault)"}
+        return signals.get(traces.status, f"it was ended by signal {-traces.status}")
+    lines = traces.stderr.strip().splitlines()
+    return (lines[-1].strip()[:300] if lines else "") or f"it ended with exit {traces.status}"
 
 
 def _list(value: object) -> list:
@@ -133,7 +133,9 @@ def _list(value: object) -> list:
 
 
 def _text(value: object) -> str:
-    return value[:300] if isinstance(value, str) else ""
+    """At most 300 printable characters; a lone surrogate is written as its escape."""
+    text = value[:300].encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else ""
+    return "".join(sign for sign in text if sign.isprintable())
 
 
 def _number(value: object) -> float | None:
@@ -146,44 +148,33 @@ def _months(records: object) -> tuple[Month, ...]:
     rows = _list(records)
     if len(rows) > MOST_ROWS or not all(isinstance(row, list) and len(row) == 3 for row in rows):
         return ()
-    months = ((_text(date), _number(close), _number(change)) for date, close, change in rows)
-    return tuple(sorted(months, key=lambda month: month[0]))
+    months = tuple((_text(date), _number(close), _number(change)) for date, close, change in rows)
+    return months[::-1] if dates.falling([date for date, _, _ in months]) else months
 
 
-def _recorded(result: Sequence[Month], recorded: Sequence[float]) -> bool:
-    """Are the closes a stretch of the record, in its order?"""
-    closes = [close for _, close, _ in result]
+def _stretch(closes: Sequence[float | None], recorded: Sequence[float]) -> int | None:
+    """Where in the record the closes stand, in its order; None where they do not."""
     if not closes or None in closes:
-        return False
-    return any(
-        all(abs(mine - theirs) <= CLOSE_TOLERANCE for mine, theirs in zip(closes, recorded[at:], strict=False))
-        for at in range(len(recorded) - len(closes) + 1)
-    )
+        return None
+    for at in range(len(recorded) - len(closes) + 1):
+        if all(abs(mine - theirs) <= CLOSE_TOLERANCE for mine, theirs in zip(closes, recorded[at:], strict=False)):
+            return at
+    return None
 
 
-def _returns(result: Sequence[Month]) -> bool:
-    """Is monthly_return close_t / close_{t−1} − 1, as fractions or throughout in per cent? The first row is free."""
+def _returns(result: Sequence[Month], recorded: Sequence[float], at: int) -> bool:
+    """Is monthly_return close_t / close_{t−1} − 1 of the record, as fractions or throughout in per cent?
+
+    The first row may have none, or 0: its month before is not in the table.
+    """
     if len(result) < 2:
         return False
     for scale in (1.0, 100.0):
-        for (_, before, _), (_, close, change) in pairwise(result):
-            if not before or close is None or change is None:
-                return False
-            if not abs(change / scale - (close / before - 1)) <= RETURN_TOLERANCE:
+        for row, (_, _, change) in enumerate(result):
+            if row == 0 and (not change or at == 0):
+                continue
+            if change is None or abs(change / scale - (recorded[at + row] / recorded[at + row - 1] - 1)) > RETURN_TOLERANCE:
                 break
         else:
             return True
     return False
-
-
-def _png(text: object) -> bytes:
-    """The picture, if it is a PNG of some size with a sound header and an end; else nothing."""
-    try:
-        data = base64.b64decode(text, validate=True) if isinstance(text, str) else b""
-    except ValueError:
-        return b""
-    if len(data) < 57 or not data.startswith(PNG + b"\x00\x00\x00\rIHDR") or data[-8:-4] != b"IEND":
-        return b""
-    width, height = struct.unpack(">II", data[16:24])
-    sound = struct.unpack(">I", data[29:33])[0] == zlib.crc32(data[12:29])
-    return data if sound and min(width, height) >= SMALLEST_CHART else b""

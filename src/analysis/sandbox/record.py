@@ -57,11 +57,11 @@ def text() -> str:
     return HEADER + "\n".join(lines) + "\n"
 
 
-def closes(path: Path = RECORD) -> tuple[float, ...]:
-    """The recorded closes in order of time: what a checked result must be made of."""
+def series(path: Path = RECORD) -> tuple[tuple[str, float], ...]:
+    """(YYYY-MM, close) of the record in order of time: what a checked result must be a stretch of."""
     with path.open(encoding="utf-8") as file:
         table = csv.DictReader(line for line in file if not line.startswith("#"))
-        return tuple(float(row["close"]) for row in table)
+        return tuple((row["date"][:7], float(row["close"])) for row in table)
 
 
 if __name__ == "__main__":

@@ -1,233 +1,238 @@
-"""Runs inside the sandbox: sets the limits, runs the program as ``__main__``, hands back what it made.
+"""Runs inside the walls: starts the program as its own process, watches it from outside that process, hands back files.
 
-Everything goes out as JSON lines on one pipe: started, parsed, ran, frame, chart. The outside trusts none of it: it
-caps the size, reads it as data and does the checks itself. Only the standard library is imported before the program.
+In: one JSON object on standard input (folder, files, program, limits, filter, env). Out: JSON lines on standard output:
+started, parsed, ended. The program has no descriptor of this process, cannot trace it, and is judged by what is seen
+of it from here: exit status, seconds, output, files. Only the standard library; nothing of the program is imported.
 """
 
 import base64
-import inspect
+import ctypes
 import json
 import os
-import re
 import resource
+import select
 import signal
+import stat
 import sys
-import traceback
-import types
+import time
 
-WORK = "/tmp/work"
-COLUMNS = ["date", "close", "monthly_return"]
-ROWS = 2_000
-CHART_BYTES = 1_000_000
-LIKELY_NAME = re.compile(r"(fetch|get|load|download|compute|calculate|calc)\w*return", re.IGNORECASE)
-# Arguments for the parameters that a function of this task may ask for.
-ARGUMENTS = {
-    re.compile(r"ticker|symbol|index"): "^N225",
-    re.compile(r"years|lookback"): 10,
-    re.compile(r"period"): "10y",
-    re.compile(r"interval"): "1mo",
-}
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, FILTER = 1, 4, 38, 22, 2
+TAIL = 4_000
+RESULT_BYTES, CHART_BYTES = 4_000_000, 4_000_000
+PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def main():
-    spec = json.loads(sys.argv[1])
-    out = os.fdopen(spec["pipe"], "w", encoding="utf-8")
-    limit(spec)
-
-    def say(**event):
-        out.write(json.dumps(event) + "\n")
-        out.flush()
-
-    say(event="started")
-    path = os.path.join(WORK, "program.py")
-    with open("/inside/program.py", encoding="utf-8") as file:
-        source = file.read()
-    with open(path, "w", encoding="utf-8") as file:
+    spec = json.load(sys.stdin)
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)  # the program is the same user: it must not look into this process
+    folders = {name: os.path.join(spec["folder"], name) for name in ("work", "home", "inside", "result", "matplotlib")}
+    for path in folders.values():
+        os.makedirs(path, exist_ok=True)
+    for name, data in spec["files"].items():
+        with open(os.path.join(spec["folder"], name), "wb") as file:
+            file.write(base64.b64decode(data))
+    program = os.path.join(folders["work"], "program.py")
+    source = base64.b64decode(spec["program"])
+    with open(program, "wb") as file:
         file.write(source)
+    limit(spec["limits"])
+    if spec["filter"]:
+        confine(libc, base64.b64decode(spec["filter"]))
+    say(event="started")
     try:
-        code = compile(source, path, "exec", dont_inherit=True)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        traceback.print_exception(error, limit=0)
-        say(event="parsed", ok=False, error=in_words(error))
-        return 1
+        compile(source, program, "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
+        say(event="parsed", ok=False, error=f"{type(error).__name__}: {error}"[:300])
+        return
     say(event="parsed", ok=True)
+    ended = Run(spec, program, libc).watch(folders)
+    if ended["status"] == 0 and not ended["stopped"]:
+        ended["result"] = text(folders["result"], "frame.json")
+        chart, written = picture(folders["work"], program), True
+        if not chart:
+            chart, written = picture(folders["result"], program), False
+        ended |= {"chart": base64.b64encode(chart).decode(), "chart_written": bool(chart) and written}
+    say(event="ended", **ended)
 
-    module = types.ModuleType("__main__")
-    module.__file__ = path
-    sys.modules["__main__"] = module
-    sys.path[0], sys.argv = WORK, [path]
-    status, error = execute(code, module.__dict__)
+
+def say(**event):
+    sys.stdout.write(json.dumps(event) + "\n")
     sys.stdout.flush()
-    say(event="ran", status=status, error=error)
-    if status == 0:
-        frame, source_name = find_frame(module.__dict__)
-        if frame is not None:
-            say(event="frame", source=source_name, **plain(frame))
-        chart, written = find_chart()
-        if chart:
-            say(event="chart", written=written, png=base64.b64encode(chart).decode("ascii"))
-        if spec["warm_up"]:
-            say(event="warm", limited=process_limit_holds(), **font_cache())
-    sys.stdout.flush()
-    return status
 
 
-def limit(spec):
-    """Hard limits; without privileges nobody inside can raise them again."""
-    for name, value in (
-        ("AS", spec["memory_bytes"]),
-        ("NPROC", spec["processes"]),
-        ("FSIZE", spec["file_bytes"]),
-        ("NOFILE", 256),
-        ("CORE", 0),
-    ):
+def limit(limits):
+    """Hard limits that the program inherits; without privileges nobody inside can raise them again."""
+    for name, value in (("AS", limits["memory_bytes"]), ("FSIZE", limits["file_bytes"]), ("CORE", 0), ("NOFILE", 256)):
         resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
-    # The first limit names the reason (SIGXCPU); a program that ignores it meets the second.
-    resource.setrlimit(resource.RLIMIT_CPU, (spec["cpu_s"], spec["cpu_s"] + 1))
+    if limits["own_user"]:  # where the user is shared with others, the wall itself counts processes
+        resource.setrlimit(resource.RLIMIT_NPROC, (limits["processes"], limits["processes"]))
 
 
-def execute(code, namespace):
-    """(exit status, error in words) of the program, by the interpreter's own rules."""
-    try:
-        exec(code, namespace)
-    except SystemExit as leave:
-        if leave.code is None or leave.code == 0:
-            return 0, ""
-        if not isinstance(leave.code, int):
-            print(leave.code, file=sys.stderr)
-        return (leave.code & 255 or 1) if isinstance(leave.code, int) else 1, f"it left with sys.exit({leave.code!r})"
-    except BaseException as error:
-        # Without the frames of this file: the reader's traceback starts in the program.
-        traceback.print_exception(error.with_traceback(error.__traceback__.tb_next))
-        return 1, in_words(error)
-    return 0, ""
+def confine(libc, instructions):
+    """Install the system-call filter, for this process and all that it starts."""
+
+    class Filter(ctypes.Structure):
+        _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
+
+    program = Filter(len(instructions) // 8, instructions)
+    libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    if libc.prctl(PR_SET_SECCOMP, FILTER, ctypes.byref(program), 0, 0):
+        raise OSError(ctypes.get_errno(), "the system-call filter was refused")
 
 
-def in_words(error):
-    return f"{type(error).__name__}: {error}".rstrip(": ")[:300]
+class Run:
+    """The program's process: started here, watched until it ends or is stopped."""
 
+    def __init__(self, spec, program, libc):
+        self.spec, self.program, self.libc = spec, program, libc
 
-def find_frame(namespace):
-    """The result: a module-level frame with the three columns, else what a function of the program returns."""
-    pandas = sys.modules.get("pandas")
-    if pandas is None:
-        return None, ""
-    frames = [(name, as_columns(value)) for name, value in namespace.items() if isinstance(value, pandas.DataFrame)]
-    for name, frame in reversed(frames):
-        if set(COLUMNS) <= set(frame.columns):
-            return frame, name
-    functions = [
-        (name, value)
-        for name, value in namespace.items()
-        if inspect.isfunction(value) and value.__module__ == "__main__" and name != "main"
-    ]
-    functions.sort(key=lambda item: LIKELY_NAME.search(item[0]) is None)
-    for name, function in functions:
-        try:
-            value = function(**arguments(function))
-        except BaseException:
-            continue
-        if isinstance(value, pandas.DataFrame):
-            frames.append((f"{name}()", as_columns(value)))
-            if set(COLUMNS) <= set(frames[-1][1].columns):
+    def watch(self, folders):
+        limits = self.spec["limits"]
+        readers = self.start()
+        start, looked = time.monotonic(), time.monotonic()
+        tails, spoken, status, stopped, used = {fd: b"" for fd in readers}, 0, None, "", 0.0
+        names = dict(zip(readers, ("stdout", "stderr"), strict=True))
+        while status is None and not stopped:
+            for fd in select.select(list(readers), [], [], 0.02)[0]:
+                data = os.read(fd, 65_536)
+                spoken += len(data)
+                tails[fd] = (tails[fd] + data)[-TAIL:]
+                if not data:
+                    readers.remove(fd)
+            status, used = self.reap()
+            now = time.monotonic()
+            if status is not None:
                 break
-    # A frame with other columns still lets the outside say which columns it had.
-    return (frames[-1][1], frames[-1][0]) if frames else (None, "")
+            if now - start > limits["seconds"]:
+                stopped = f"it was still running after {limits['seconds']:g} s"
+            elif spoken > limits["output_bytes"]:
+                stopped = f"it printed more than {limits['output_bytes'] >> 20} MiB"
+            elif now - looked > 0.2:
+                looked = now
+                if count(self.spec["folder"], limits["files"]) >= limits["files"]:
+                    stopped = f"it made more than {limits['files']} files"
+        seconds = time.monotonic() - start
+        self.end()
+        for fd in readers:  # what stands in the pipes; somebody who still holds them is not waited for
+            os.set_blocking(fd, False)
+            for _ in range(1024):
+                try:
+                    data = os.read(fd, 65_536)
+                except BlockingIOError:
+                    break
+                if not data:
+                    break
+                tails[fd] = (tails[fd] + data)[-TAIL:]
+        said = {names[fd]: base64.b64encode(data).decode() for fd, data in tails.items()}
+        cpu = bool(status) and status < 0 and used >= limits["cpu_s"] - 0.1
+        return {"status": -1 if status is None else status, "stopped": stopped, "seconds": seconds, "cpu": cpu, **said}
+
+    def start(self):
+        """Fork and exec; returns the reading ends of its standard output and error."""
+        out, err = os.pipe(), os.pipe()
+        parent = os.getpid()
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                os.setsid()
+                self.libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+                if os.getppid() != parent:
+                    os._exit(125)
+                seconds = self.spec["limits"]["cpu_s"]
+                # The first limit names the reason (SIGXCPU); a program that ignores it meets the second.
+                resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+                os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+                os.dup2(out[1], 1)
+                os.dup2(err[1], 2)
+                os.closerange(3, 256)
+                os.chdir(os.path.dirname(self.program))
+                os.execve(sys.executable, [sys.executable, "-B", self.program], self.spec["env"])
+            finally:
+                os._exit(126)
+        os.close(out[1])
+        os.close(err[1])
+        return [out[0], err[0]]
+
+    def reap(self):
+        """(exit status or minus the signal, CPU seconds) of the program once it has ended, (None, 0); orphans too."""
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return None, 0.0
+            if pid == 0:
+                return None, 0.0
+            if pid == self.pid:
+                return os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime
+
+    def end(self):
+        """Everything that the program started is ended before its files are read."""
+        if os.getpid() == 1:
+            send(-1)
+        send(-self.pid)
 
 
-def arguments(function):
-    """Guesses for the parameters without default; TypeError where there is none."""
-    given = {}
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.default is not parameter.empty or parameter.kind.name.startswith("VAR_"):
-            continue
-        guesses = [value for name, value in ARGUMENTS.items() if name.search(parameter.name)]
-        if not guesses or parameter.kind is parameter.POSITIONAL_ONLY:
-            raise TypeError(parameter.name)
-        given[parameter.name] = guesses[0]
-    return given
-
-
-def as_columns(frame):
-    """One level of column names; dates that stand in the index become the column ``date``."""
-    if frame.columns.nlevels > 1:
-        frame = frame.set_axis(frame.columns.get_level_values(0), axis=1)
-    missing = set(COLUMNS) - set(frame.columns)
-    if missing == {"date"} and str(frame.index.name).lower() == "date":
-        frame = frame.rename_axis(index="date").reset_index()
-    return frame
-
-
-def plain(frame):
-    """Columns, number of rows and the three columns as text and numbers."""
-    columns = [str(name)[:80] for name in frame.columns[:40]]
-    records = []
-    if frame.columns.is_unique and set(COLUMNS) <= set(frame.columns):
-        for date, close, change in frame[COLUMNS].head(ROWS).itertuples(index=False):
-            records.append([str(date)[:32], number(close), number(change)])
-    return {"columns": columns, "length": len(frame), "records": records}
-
-
-def number(value):
+def send(pid):
     try:
-        value = float(value)
-    except (TypeError, ValueError):
-        return None
-    return value if value == value and abs(value) != float("inf") else None
-
-
-def find_chart():
-    """(PNG bytes, True) of the last picture saved; else (the figure left open, False)."""
-    found = []
-    for folder, _, names in os.walk("/tmp"):
-        found += [os.path.join(folder, name) for name in names if name.lower().endswith(".png")]
-    found = [path for path in found if os.path.isfile(path) and 0 < os.path.getsize(path) <= CHART_BYTES]
-    if found:
-        with open(max(found, key=os.path.getmtime), "rb") as file:
-            return file.read(), True
-    pyplot = sys.modules.get("matplotlib.pyplot")
-    if pyplot is not None and pyplot.get_fignums():
-        path = os.path.join(WORK, "left-open.png")
-        try:
-            pyplot.savefig(path)
-            with open(path, "rb") as file:
-                return file.read()[:CHART_BYTES], False
-        except Exception:
-            pass
-    return b"", False
-
-
-def font_cache():
-    """Matplotlib's list of fonts, so that later runs need not look for them."""
-    import matplotlib
-    import matplotlib.font_manager
-
-    folder = matplotlib.get_cachedir()
-    name = next(name for name in os.listdir(folder) if name.startswith("fontlist"))
-    with open(os.path.join(folder, name), encoding="utf-8") as file:
-        return {"name": name, "fonts": file.read()}
-
-
-def process_limit_holds(limit=8):
-    """Does the kernel refuse a process beyond the limit? It does not for root."""
-    resource.setrlimit(resource.RLIMIT_NPROC, (limit, limit))
-    children = []
-    try:
-        while len(children) <= limit:
-            child = os.fork()
-            if child == 0:
-                signal.pause()
-            children.append(child)
+        os.kill(pid, signal.SIGKILL)
     except OSError:
-        return True
-    finally:
-        for child in children:
-            os.kill(child, signal.SIGKILL)
-    return False
+        pass
+
+
+def count(folder, most):
+    """Files and folders below, up to `most`; where the file system counts its own, that number."""
+    try:
+        below = os.statvfs(folder)
+        if below.f_blocks * below.f_frsize <= 1 << 30 and below.f_files:
+            return below.f_files - below.f_ffree
+    except OSError:
+        pass
+    found = 0
+    for _, folders, files in os.walk(folder):
+        found += len(folders) + len(files)
+        if found >= most:
+            break
+    return found
+
+
+def text(folder, name):
+    data = regular(os.path.join(folder, name), RESULT_BYTES)
+    return data.decode("utf-8", "replace")
+
+
+def picture(folder, program):
+    """The PNG file written last; links, devices, pipes and what is no PNG do not count."""
+    found = []
+    for at, (base, _, names) in enumerate(os.walk(folder)):
+        for name in names[:1_000]:
+            path = os.path.join(base, name)
+            if name.lower().endswith(".png") and path != program:
+                try:
+                    found.append((os.lstat(path).st_mtime, path))
+                except OSError:
+                    continue
+        if at > 100:
+            break
+    for _, path in sorted(found, reverse=True)[:20]:
+        data = regular(path, CHART_BYTES)
+        if data.startswith(PNG):
+            return data
+    return b""
+
+
+def regular(path, most):
+    """Content of a regular file of one name and at most that size; else nothing."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    with os.fdopen(descriptor, "rb") as file:
+        state = os.fstat(descriptor)
+        if not stat.S_ISREG(state.st_mode) or state.st_nlink > 1 or not 0 < state.st_size <= most:
+            return b""
+        return file.read(most)
 
 
 if __name__ == "__main__":
-    status = main()
-    sys.stderr.flush()
-    # Threads that the program left behind do not hold the result back.
-    os._exit(status)
+    main()

@@ -16,9 +16,11 @@ of the months, so that the last close of a month is the month's close.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import sys
+import zlib
 from datetime import timedelta, timezone
 
 import numpy as np
@@ -175,8 +177,9 @@ def _day(value):
 
 def _months():
     """The record: one row a month, labelled with the month's first day."""
-    path = os.path.join(os.path.dirname(__file__), "n225_monthly.csv")
-    frame = pd.read_csv(path, comment="#", parse_dates=["date"], index_col="date").rename(columns=str.title)
+    with open(os.path.join(os.path.dirname(__file__), "prices.bin"), "rb") as file:
+        text = io.StringIO(zlib.decompress(file.read()).decode())
+    frame = pd.read_csv(text, comment="#", parse_dates=["date"], index_col="date").rename(columns=str.title)
     return frame.rename_axis("Date").astype({"Volume": "int64"})
 
 

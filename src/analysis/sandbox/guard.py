@@ -1,0 +1,102 @@
+"""The guard of one confined program: starts the wall's command, and ends every process below it.
+
+Run as ``python -S guard.py DESCRIPTOR CLEANUP -- COMMAND…``. End of file on DESCRIPTOR means that the measuring process
+wants an end or is gone (also by kill -9). The guard is a subreaper: what forks away from its parent comes to it and is
+ended too, within a second. CLEANUP: a JSON list, a command for what lives elsewhere (a container), or []. Exit status:
+that of the command. The standard library only: it starts with every program.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+
+
+def main(argv: list[str]) -> int:
+    """Run the command until it ends or the descriptor does; its exit status, 128 + signal when killed."""
+    line, cleanup, command = int(argv[0]), json.loads(argv[1]), argv[3:]
+    libc = ctypes.CDLL(None)
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    os.setsid()
+    for name in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGPIPE):
+        signal.signal(name, signal.SIG_IGN)
+    try:
+        wall = subprocess.Popen(
+            command,
+            preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0),
+            restore_signals=True,
+            start_new_session=True,
+        )
+    except OSError as error:
+        print(error.strerror, file=sys.stderr)
+        return 127
+    # What the wall's command has inherited is closed here: its end is seen by those who read.
+    for descriptor in (0, 1):
+        os.close(descriptor)
+    try:
+        while wall.poll() is None and not select.select([line], [], [], 0.02)[0]:
+            pass
+    finally:
+        end(wall)
+        if cleanup:
+            subprocess.run(cleanup, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return wall.returncode if wall.returncode >= 0 else 128 - wall.returncode
+
+
+def end(wall: subprocess.Popen) -> None:
+    """SIGSTOP to all below first, so that nothing forks meanwhile, then SIGKILL until nothing is left."""
+    for number in (signal.SIGSTOP, *[signal.SIGKILL] * 500):
+        wall.poll()
+        below = descendants()
+        if not below and wall.returncode is not None:
+            return
+        for pid in below:
+            try:
+                os.kill(pid, number)
+            except OSError:
+                pass
+        reap(wall)
+        if number != signal.SIGSTOP:
+            time.sleep(0.01)
+
+
+def reap(wall: subprocess.Popen) -> None:
+    wall.poll()
+    for pid in descendants(zombies=True):
+        if pid != wall.pid:
+            try:
+                os.waitpid(pid, os.WNOHANG)
+            except OSError:
+                pass
+
+
+def descendants(zombies: bool = False) -> list[int]:
+    """Processes below this one; those that have ended only on request."""
+    parents: dict[int, list[tuple[int, bool]]] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/stat", "rb") as stream:
+                    fields = stream.read().rsplit(b")", 1)[1].split()
+            except OSError:
+                continue
+            parents.setdefault(int(fields[1]), []).append((int(entry), fields[0] in b"ZX"))
+    found, queue = [], [os.getpid()]
+    while queue:
+        for pid, ended in parents.get(queue.pop(), []):
+            queue.append(pid)
+            if zombies or not ended:
+                found.append(pid)
+    return found
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

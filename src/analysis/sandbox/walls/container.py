@@ -1,0 +1,56 @@
+"""Walls of a container, by docker or podman, in any image that is already there; nothing is pulled.
+
+The image is only a place to stand: /usr, the interpreter and its packages of this machine are mounted over it, read-only.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from analysis.sandbox.limits import Limits
+from analysis.sandbox.walls import Confined, Wall, view
+
+
+def find() -> Iterator[Wall]:
+    """docker, then podman, each where it answers and has an image."""
+    for engine in ("docker", "podman"):
+        binary = shutil.which(engine)
+        images = _output(binary, "images", "--quiet", "--no-trunc").split() if binary else []
+        version = _output(binary, "--version").replace(",", "").split() if images else []
+        if version:
+            number = next((word for word in version if word[0].isdigit()), "")
+            yield Wall(engine, number, functools.partial(_confine, binary, images[0]))
+
+
+def _confine(binary: str, image: str, limits: Limits, _: str) -> Confined:
+    names, name = view.folders(), f"sandbox-{uuid.uuid4().hex[:12]}"
+    command = [binary, "run", "--rm", "--interactive", "--name", name, "--pull", "never", "--network", "none"]
+    command += ["--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--hostname", "sandbox"]
+    command += ["--pids-limit", str(limits.processes), "--ulimit", "nofile=256:256", "--ulimit", "core=0:0"]
+    command += ["--memory", f"{limits.memory_mb}m", "--memory-swap", f"{limits.memory_mb}m", "--user", "65534:65534"]
+    command += ["--tmpfs", f"/tmp:rw,size={limits.disk_mb}m,nr_inodes={2 * limits.files},mode=1777", "--workdir", "/tmp"]
+    command += ["--shm-size", f"{limits.disk_mb // 4}m"]
+    for path in ("/usr", *(f"/{name}" for name in view.SYSTEM), "/etc/ld.so.cache"):
+        if Path(path).exists():
+            command += ["--volume", f"{os.path.realpath(path)}:{path}:ro"]
+    for outer, inside in names.items():
+        command += ["--volume", f"{outer}:{inside}:ro"]
+    env = view.environment(names, "/tmp")
+    for variable in ("PATH", "LANG", "PYTHONHOME", "LD_LIBRARY_PATH"):
+        if variable in env:
+            command += ["--env", f"{variable}={env[variable]}"]
+    command += ["--entrypoint", view.interpreter(names), image]
+    return Confined(command, "/tmp", env, cleanup=[binary, "rm", "--force", name], own_user=False)
+
+
+def _output(*command: str) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ""
