@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         _prefetch,
         "download the checkpoints and the patched file that a study needs; sizes first, resumable",
     )
+    add("run-programs", _run_programs, "run the generated programs that have no outcome yet; starts no server")
     add("preflight", _preflight, "every check with its verdict and fix; exit 1 if one fails")
     command = add("measure", _measure, "measure what is missing, start no notebook: for a bare GPU machine")
     command.add_argument("--arm", help="only this arm")
@@ -176,6 +177,18 @@ def _measure(arguments) -> int:
     session.plan = replace(session.plan, arms=arms, cells=cells)
     session.ensure("everything")
     print(f"Records: {_shown(session.store.folder)}")
+    return 0
+
+
+def _run_programs(arguments) -> int:
+    from analysis.session import Session
+    from analysis.study.params import load_study
+
+    session = Session(load_study(arguments.study))
+    programs = session.execute(required=True)
+    print(
+        f"{int(programs.passed.astype(bool).sum())} of {len(programs)} programs pass. Records: {_shown(session.store.folder)}"
+    )
     return 0
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from IPython import get_ipython
 
 from analysis import sandbox
-from analysis.errors import MissingCells, ParamsError, PreflightError
+from analysis.errors import MissingCells, ParamsError, PreflightError, SandboxError
 from analysis.measure import campaign
 from analysis.progress import Line
 from analysis.records import provenance
@@ -114,13 +114,15 @@ class Session:
         """Tidy frames of the cells that a chapter reads."""
         return self.store.frames(self.plan.needed(chapter))
 
-    def execute(self) -> pd.DataFrame:
+    def execute(self, *, required: bool = False) -> pd.DataFrame:
         """Run every generated program in the sandbox once, keep its outcome, return `generated.frame`.
+
+        Where no wall of the sandbox holds, programs are kept and not run: their rows say so, and nothing is recorded.
 
         Raises
         ------
         SandboxError
-            No namespace can be made here. MissingCells if measure is 'never' and an outcome is missing.
+            No wall holds here, and `required`. MissingCells if measure is 'never' and an outcome is missing.
         """
         frames = self.frames("generated_python")
         code = frames.requests[frames.requests.experiment == "code"]
@@ -133,8 +135,15 @@ class Session:
         if todo and self.study.measure == "never":
             raise MissingCells(
                 f"{len(todo)} generated programs have no recorded outcome, and measure is 'never'.",
-                fix="Set measure to 'missing' where bubblewrap works.",
+                fix=f"Run them where a wall of the sandbox holds: python -m analysis run-programs {self.study.study}",
             )
+        here = sandbox.available() if todo else None
+        if here and not here.ok:
+            if required:
+                raise SandboxError("No program was run: no wall of the sandbox holds here.", here.reason, here.fix)
+            Line().show(f"{len(todo)} programs are kept and not run. {here.reason}. {here.fix}", final=True)
+            kept = {(r.cell_id, r.index): _not_run(r, here.reason) for r in todo}
+            return generated.frame(code, known | kept)
         line, charted = Line(), {r["arm"] for r in known.values() if r.get("chart")}
         for done, r in enumerate(todo, 1):
             line.show(f"executing generated program {done} of {len(todo)} ({r.arm})")
@@ -214,6 +223,18 @@ def _injected() -> dict[str, Any]:
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
                 found[node.targets[0].id] = ast.literal_eval(node.value)
     return {k: v for k, v in found.items() if not k.startswith("papermill")}
+
+
+def _not_run(request: Any, reason: str) -> dict[str, Any]:
+    """In place of the outcome of a program that is kept and not run."""
+    program = sandbox.extract(request.text)
+    return {
+        "text_hash": _text_hash(request.text),
+        "code": program.code if program else "",
+        "reason": f"not run: no wall of the sandbox holds ({reason})",
+        "wall": "none",
+        "arm": request.arm,
+    }
 
 
 def _text_hash(text: str) -> str:

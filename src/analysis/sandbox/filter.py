@@ -1,7 +1,7 @@
 """The system-call filter of a confined program: its BPF instructions for this machine. Pure: nothing is installed here.
 
 Refused with EPERM: memory that no limit counts (memfd, SysV), other kernels' doors (io_uring, userfaultfd, bpf, keyrings,
-perf), new namespaces and mounts, tracing and reading other processes, and every socket family but unix, IPv4, IPv6 and
+perf), new namespaces and mounts, symbolic links, tracing and reading other processes, and every socket family but unix, IPv4, IPv6 and
 netlink (names of interfaces). Source: seccomp(2); numbers from the kernel's unistd_64.h and asm-generic/unistd.h.
 """
 
@@ -45,6 +45,8 @@ REFUSED = {
     "move_mount": (429, 429),
     "fsopen": (430, 430),
     "fsmount": (432, 432),
+    "symlink": (88, 36),
+    "symlinkat": (266, 36),
     "ptrace": (101, 117),
     "process_vm_readv": (310, 270),
     "process_vm_writev": (311, 271),

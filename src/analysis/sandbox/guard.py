@@ -8,6 +8,7 @@ that of the command. The standard library only: it starts with every program.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -59,10 +60,8 @@ def end(wall: subprocess.Popen) -> None:
         if not below and wall.returncode is not None:
             return
         for pid in below:
-            try:
+            with contextlib.suppress(OSError):
                 os.kill(pid, number)
-            except OSError:
-                pass
         reap(wall)
         if number != signal.SIGSTOP:
             time.sleep(0.01)
@@ -72,10 +71,8 @@ def reap(wall: subprocess.Popen) -> None:
     wall.poll()
     for pid in descendants(zombies=True):
         if pid != wall.pid:
-            try:
+            with contextlib.suppress(OSError):
                 os.waitpid(pid, os.WNOHANG)
-            except OSError:
-                pass
 
 
 def descendants(zombies: bool = False) -> list[int]:

@@ -173,7 +173,10 @@ def _returns(result: Sequence[Month], recorded: Sequence[float], at: int) -> boo
         for row, (_, _, change) in enumerate(result):
             if row == 0 and (not change or at == 0):
                 continue
-            if change is None or abs(change / scale - (recorded[at + row] / recorded[at + row - 1] - 1)) > RETURN_TOLERANCE:
+            if (
+                change is None
+                or abs(change / scale - (recorded[at + row] / recorded[at + row - 1] - 1)) > RETURN_TOLERANCE
+            ):
                 break
         else:
             return True

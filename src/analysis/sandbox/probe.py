@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -91,6 +92,6 @@ def check(wall: Wall) -> Ready | str:
 
 
 def _last(text: str) -> str:
-    """The last line, cut, with the user's own folders and any other path's folders left out."""
+    """The last line, cut; of paths only the last name."""
     line = (text.strip().splitlines() or [""])[-1][:200]
-    return " ".join(word if not word.startswith("/") else word.rsplit("/", 1)[-1] for word in line.split(" "))
+    return re.sub(r"/(?:[^\s/'\":,;]+/)+", "", line)

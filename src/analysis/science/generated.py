@@ -14,9 +14,11 @@ CHECKS = ["parsed", "ran", "columns_ok", "rows_ok", "returns_ok", "chart_written
 def frame(requests: pd.DataFrame, outcomes: dict[tuple[str, int], dict[str, Any]]) -> pd.DataFrame:
     """One row a program: arm, k, seed, code, generate_s [s], tokens, then the outcome's columns with execute_s [s].
 
-    ``outcomes`` are records by (cell_id, index) as `Session.execute` keeps them.
+    ``outcomes`` are records by (cell_id, index) as `Session.execute` keeps them. A program that was not run has no value
+    in the columns of checks; ``wall`` says behind which it ran ("" in records from before it was kept).
     """
     rows = []
+    unknown = dict.fromkeys([*CHECKS, "rows", "execute_s"]) | {"wall": "", "chart": "", "reason": ""}
     code = requests[requests.experiment == "code"].rename(columns={"index": "at"}).sort_values(["k", "arm", "seed"])
     for r in code.itertuples():
         outcome = outcomes[(r.cell_id, r.at)]
@@ -28,23 +30,26 @@ def frame(requests: pd.DataFrame, outcomes: dict[tuple[str, int], dict[str, Any]
                 "seed": r.seed,
                 "generate_s": r.seconds,
                 "tokens": r.completion_tokens,
+                **unknown,
                 **{k: v for k, v in outcome.items() if k not in ("cell_id", "index")},
             }
         )
-    return pd.DataFrame(rows)
+    frame = pd.DataFrame(rows)
+    return frame.assign(execute_s=frame.execute_s.astype(float)) if len(frame) else frame
 
 
 def rates(programs: pd.DataFrame) -> pd.DataFrame:
-    """Share of programs that pass each check, by arm, with Wilson interval of ``passed`` and mean seconds."""
+    """Share of the programs run that pass each check, by arm, with Wilson interval of ``passed`` and mean seconds."""
     rows = []
     for (arm, k), group in programs.groupby(["arm", "k"]):
-        lo, hi = wilson(int(group.passed.sum()), len(group))
+        run = group[group.passed.notna()]
+        lo, hi = wilson(int(run.passed.sum()), len(run)) if len(run) else (float("nan"), float("nan"))
         rows.append(
             {
                 "arm": arm,
                 "k": k,
                 "programs": len(group),
-                **{c: group[c].mean() for c in CHECKS},
+                **{c: run[c].astype(float).mean() for c in CHECKS},
                 "passed_lo": lo,
                 "passed_hi": hi,
                 "generate_s": group.generate_s.mean(),
@@ -63,6 +68,7 @@ def compare(programs: pd.DataFrame) -> tuple[float, float, float]:
     base, arm = programs[programs.k == 0].set_index("seed"), programs[programs.k > 0].set_index("seed")
     total = (base.generate_s + base.execute_s).mean() / (arm.generate_s + arm.execute_s).mean()
     both = base.merge(arm, left_index=True, right_index=True, suffixes=("_base", "_arm"))
+    both = both[both.passed_base.notna() & both.passed_arm.notna()]
     first, second = both.passed_base.astype(bool), both.passed_arm.astype(bool)
     return (
         float(total),

@@ -137,11 +137,10 @@ def _disk_for_records() -> Iterator[Check]:
 def _sandbox(plan: Plan) -> Iterator[Check]:
     found = sandbox.available()
     if found.ok:
-        yield Check("sandbox", "ok", f"bubblewrap {found.version}")
+        yield Check("sandbox", "ok", found.reason)
         return
-    verdict = "fail" if plan.study.code_programs else "warn"
-    fix = "Install bubblewrap (apt install bubblewrap), or set code_programs to 0."
-    yield Check("sandbox", verdict, found.reason, fix)
+    kept = ": generated programs are kept and not run" if plan.study.code_programs else ""
+    yield Check("sandbox", "warn", f"no wall holds here{kept} ({found.reason})", found.fix)
 
 
 # -- engine ------------------------------------------------------------------------------------------------------

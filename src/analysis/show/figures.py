@@ -169,11 +169,12 @@ def end_to_end(programs: pd.DataFrame, stamp: str) -> Figure:
         .seconds.mean()
         .sort_values(["k", "phase"], ascending=[True, False])
     )
+    long = long[long.seconds.notna()]  # programs that were kept and not run
     live, still = drawing.bars(
         long, "phase", "seconds", "arm", Axes("phase", "mean seconds per program"), drawing.style_of_arm
     )
     means = programs.groupby("k")[["generate_s", "execute_s"]].mean()
-    total = means.sum(axis=1)
+    total = means.sum(axis=1)  # without seconds to execute: generating alone
     title = "Seconds to generate and to execute a program"
     if 0 in total.index and len(total) > 1:
         k = max(total.index)

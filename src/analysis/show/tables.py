@@ -263,7 +263,8 @@ def ledger(table: pd.DataFrame) -> Table:
 def programs(rates: pd.DataFrame) -> Table:
     """Share of generated programs that pass each check. In: `generated.rates`."""
     shares = ["parsed", "ran", "columns_ok", "rows_ok", "returns_ok", "chart_written", "passed"]
-    interval = [f"{lo:.0%} to {hi:.0%}" for lo, hi in zip(rates.passed_lo, rates.passed_hi, strict=True)]
+    bounds = zip(rates.passed_lo, rates.passed_hi, strict=True)
+    interval = [f"{lo:.0%} to {hi:.0%}" if lo == lo else "not run" for lo, hi in bounds]
     table = rates.drop(columns=["k", "passed_lo", "passed_hi"]).assign(**{"passed, 95 %": interval})
     formats = dict.fromkeys(shares, ".0%") | dict.fromkeys(["generate_s", "execute_s", "total_s"], ".2f")
     caption = "Generated programs: share that passes each check, with its Wilson interval, and mean seconds"
@@ -293,8 +294,11 @@ def every_program(programs: pd.DataFrame) -> Table:
         "returns_ok",
         "chart_written",
         "passed",
+        "wall",
         "reason",
     ]
+    if "wall" not in programs or not programs.wall.any():  # records from before it was kept
+        columns.remove("wall")
     return Table(
         programs[columns],
         "Every generated program and what became of it",
@@ -448,6 +452,11 @@ def ledger_sentence(ledger: pd.DataFrame, identities: pd.DataFrame) -> str:
 def programs_sentence(rates: pd.DataFrame, compared: tuple[float, float, float]) -> str:
     """How the generated programs of the arms compare. In: `generated.rates`, `generated.compare`."""
     total, generate, p = compared
+    if rates.passed.isna().all():
+        return (
+            f"{rates.programs.sum()} generated programs are kept and were not run: no wall of the sandbox holds where they "
+            f"were generated. Run them where one does (python -m analysis run-programs). Generating was {generate:.2f}× as fast."
+        )
     parts = [f"{words.arm(r.arm)}: {r.passed:.0%} of {r.programs} programs pass" for r in rates.itertuples()]
     return f"{'; '.join(parts)} (exact McNemar test, p = {p:.2f}). Generating and executing together, MTP is {total:.2f}× as fast; generating alone {generate:.2f}×."
 

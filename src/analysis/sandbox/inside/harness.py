@@ -6,6 +6,7 @@ of it from here: exit status, seconds, output, files. Only the standard library;
 """
 
 import base64
+import contextlib
 import ctypes
 import json
 import os
@@ -174,10 +175,8 @@ class Run:
 
 
 def send(pid):
-    try:
+    with contextlib.suppress(OSError):
         os.kill(pid, signal.SIGKILL)
-    except OSError:
-        pass
 
 
 def count(folder, most):

@@ -1,3 +1,4 @@
+# ruff: noqa: F821, SIM105, SIM115
 # Behind a wall: try what must not work, within the first seconds of the wall's life. CANARY: a file outside; OUTSIDE: a
 # process outside. The result is what held.
 import ctypes
@@ -34,6 +35,13 @@ def processes(limit=40):
             os.waitpid(child, 0)
 
 
+def tcp():
+    try:
+        socket.create_connection(("192.0.2.1", 53), timeout=0.5)
+    except TimeoutError:  # nobody answers there, and the question was asked
+        return True
+
+
 def udp():
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as line:
         line.sendto(b"x", ("127.0.0.1", 9))
@@ -46,7 +54,7 @@ try:
     open(CANARY, "a").write("changed")  # looked at from outside: a private /tmp may well have a file of that name
 except OSError:
     pass
-must_fail("TCP goes out", lambda: socket.create_connection(("192.0.2.1", 53), timeout=0.5))
+must_fail("TCP goes out", tcp)
 must_fail("UDP goes out", udp)
 must_fail("a process outside can be signalled", lambda: OUTSIDE > 100 and os.kill(OUTSIDE, 0))
 must_fail("the harness's memory can be read", lambda: open(f"/proc/{os.getppid()}/mem", "rb"))

@@ -6,6 +6,7 @@ handlers). What it writes is data that the program could have written itself, an
 
 import atexit
 import os
+import threading
 
 _OWNER = os.getpid()
 _FOLDER = os.environ.get("SANDBOX_RESULT", "")
@@ -30,7 +31,6 @@ def _hand_back():
         frame, source = find_frame(namespace)
         if frame is not None:
             _write({"source": source, **plain(frame)})
-        _keep_open_figure()
     except BaseException:
         pass
     finally:
@@ -129,11 +129,17 @@ def number(value):
 
 
 def _keep_open_figure():
+    """Before the handlers at exit: matplotlib's own closes all figures."""
     import sys
 
     pyplot = sys.modules.get("matplotlib.pyplot")
-    if pyplot is not None and pyplot.get_fignums():
-        pyplot.savefig(os.path.join(_FOLDER, "left-open.png"))
+    try:
+        if os.getpid() == _OWNER and _FOLDER and pyplot is not None and pyplot.get_fignums():
+            pyplot.savefig(os.path.join(_FOLDER, "left-open.png"))
+    except Exception:
+        pass
 
 
 atexit.register(_hand_back)
+if hasattr(threading, "_register_atexit"):
+    threading._register_atexit(_keep_open_figure)

@@ -34,7 +34,12 @@ def _confine(binary: str, image: str, limits: Limits, _: str) -> Confined:
     command += ["--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--hostname", "sandbox"]
     command += ["--pids-limit", str(limits.processes), "--ulimit", "nofile=256:256", "--ulimit", "core=0:0"]
     command += ["--memory", f"{limits.memory_mb}m", "--memory-swap", f"{limits.memory_mb}m", "--user", "65534:65534"]
-    command += ["--tmpfs", f"/tmp:rw,size={limits.disk_mb}m,nr_inodes={2 * limits.files},mode=1777", "--workdir", "/tmp"]
+    command += [
+        "--tmpfs",
+        f"/tmp:rw,size={limits.disk_mb}m,nr_inodes={2 * limits.files},mode=1777",
+        "--workdir",
+        "/tmp",
+    ]
     command += ["--shm-size", f"{limits.disk_mb // 4}m"]
     for path in ("/usr", *(f"/{name}" for name in view.SYSTEM), "/etc/ld.so.cache"):
         if Path(path).exists():
