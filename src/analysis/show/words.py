@@ -60,6 +60,7 @@ HEADINGS: Mapping[str, str] = {
     "parsed": "parses",
     "ran": "runs",
     "columns_ok": "right columns",
+    "wall": "sandboxed by",
     "rows_ok": "enough rows",
     "returns_ok": "right returns",
     "chart_written": "draws a chart",
