@@ -58,8 +58,46 @@ STARTS = {
     "out-of-memory": ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.", "gpu_memory_utilization"),
     "metadata-vllm": ("importlib.metadata.PackageNotFoundError: No package metadata was found for vllm", "api_server"),
     "no-vllm": ("ModuleNotFoundError: No module named 'vllm'", "make setup"),
+    "driver-older-than-image": ("nvidia-container-cli: requirement error: unsatisfied condition: cuda>=12.9, please update your driver to a newer version: unknown.", "12.9"),
+    "toolkit-in-cdi-mode": ("invoking the NVIDIA Container Runtime Hook directly (e.g. specifying the docker --gpus flag) is not supported.", "nvidia.com/gpu=all"),
+    "shared-memory-needs": ("RuntimeError: Insufficient space in /dev/shm for the message queue: 160 MiB required, 64 MiB free", "needs 160 MiB there, and 64 MiB are free"),
+    "undefined-symbol": ("ImportError: /x/vllm/_C.abi3.so: undefined symbol: _ZN3c1013MessageLoggerC1EPKciib", "one lock"),
+    "torchvision-of-another-torch": ("RuntimeError: operator torchvision::nms does not exist", "pip uninstall torchvision"),
+    "missing-library": ("ImportError: libcudart.so.13: cannot open shared object file: No such file or directory", "nvidia-cuda-runtime"),
+    "missing-library-behind": ("WARNING [interface.py:222] Failed to import from vllm._C: ImportError('libnuma.so.1: cannot open shared object file')\nAttributeError: '_OpNamespace' '_C' object has no attribute 'init_cpu_threads_env'", "apt install libnuma1"),
+    "driver-does-not-fit": ("RuntimeError: Unexpected error from cudaGetDeviceCount(). Error 803: system has unsupported display driver / cuda driver combination", "--gpus all"),
+    "no-kernel-image": ("torch.AcceleratorError: CUDA error: no kernel image is available for execution on the device", "cu130"),
+    "ptxas-too-old": ("ptxas fatal   : Value 'sm_121a' is not defined for option 'gpu-name'", "TRITON_PTXAS_PATH"),
+    "deepgemm-unsupported": ("RuntimeError: Assertion error (/x/deepgemm-src/csrc/apis/layout.hpp:59): Unknown SF transformation", "VLLM_USE_DEEP_GEMM"),
+    "cutlass-unsupported": ("RuntimeError: cutlass_gemm_caller, /x/c3x/cutlass_gemm_caller.cuh:61, Error Internal", "VLLM_DISABLED_KERNELS"),
+    "fp8-unsupported": ("ValueError(\"type fp8e4nv not supported in this architecture. The supported fp8 dtypes are ('fp8e4b15', 'fp8e5')\")", "kv_cache_dtype to null"),
+    "flashinfer-not-built": ("RuntimeError: Ninja build failed. Ninja output: ninja: build stopped", "nvcc"),
+    "token-budget-negative": ("  Value error, max_num_scheduled_tokens is set to -1792 based on the speculative decoding settings, which does not allow any tokens to be scheduled.", "max_num_seqs"),
+    "less-free-unified": ("ValueError: Free memory on device cuda:0 (61.22/121.69 GiB) on startup is less than desired GPU memory utilization (0.8, 97.35 GiB).", "drop_caches"),
+    "expert-parallel-with-drafter": ("ValueError: Number of experts in the model must be greater than 0 when expert parallelism is enabled.", "--enable-expert-parallel"),
+    "gemma4-unified-unknown": ("  Value error, The checkpoint you are trying to load has model type `gemma4_unified` but Transformers does not recognize this architecture.", "5.10"),
+    "foreign-model-file": ('  File "/x/vllm/model_executor/models/gemma4.py", line 227, in __init__\nTypeError: FusedMoE.__init__() got an unexpected keyword argument \'reduce_results\'', "server.mounts"),
+    "drafter-quantised": ('  File "/x/models/gemma4_mtp.py", line 458, in load_weights\nRuntimeError: start (4096) + length (4096) exceeds dimension size (4096).', "BF16"),
+    "repository-missing": ("RepositoryNotFoundError: 401 Client Error. (Request ID: Root=1)\nRepository Not Found for url: https://huggingface.co/api/models/google/gemma-4-26B-it-assistant.", "no such repository"),
+    "hub-limits": ("huggingface_hub.errors.HfHubHTTPError: 429 Client Error: Too Many Requests for url: x", "HF_TOKEN"),
+    "weights-damaged": ("safetensors._safetensors_rust.SafetensorError: Error while deserializing header: incomplete metadata, file not fully covered", "prefetch"),
+    "out-of-memory-graphs": ('  File "vllm/v1/worker/gpu_worker.py", line 700, in compile_or_warm_up_model\n    x = self.model_runner.capture_model()\ntorch.OutOfMemoryError: CUDA out of memory. Tried to allocate 486.00 MiB.', "while CUDA graphs were captured"),
+    "nccl": ("RuntimeError: NCCL error: unhandled system error (run with NCCL_DEBUG=INFO for details)", "NCCL_P2P_DISABLE"),
+    "engine-killed": ("(APIServer pid=1) RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}", "dmesg"),
+}  # fmt: skip
+#: A server that came up, and stopped while it answered.
+RUNNING = {
+    "drafter-graphs-with-tp": ("(EngineCore pid=2) ERROR [core.py:1]     self._centroids_graphs[size].replay()\n(EngineCore pid=2) ERROR [core.py:1] torch.AcceleratorError: CUDA error: an illegal memory access was encountered", "tensor_parallel_size 1"),
+    "illegal-memory-access": ("(EngineCore pid=2) ERROR [core.py:1] torch.AcceleratorError: CUDA error: an illegal memory access was encountered", "records are kept"),
+    "device-side-assert": ("(EngineCore pid=2) ERROR [core.py:1] torch.AcceleratorError: CUDA error: device-side assert triggered", "smaller K"),
+    "kernel-crash": ("(EngineCore pid=2) ERROR [core.py:1] torch.AcceleratorError: CUDA error: unspecified launch failure", "Xid"),
+    "rpc-timeout": ("(EngineCore pid=2) ERROR [core.py:1] TimeoutError: RPC call to sample_tokens timed out.", "(sample_tokens)"),
+    "worker-killed": ("(EngineCore pid=2) ERROR [multiproc_executor.py:315] Worker proc VllmWorker-0 died unexpectedly (exit code: -9), shutting down executor.\n(EngineCore pid=2) ERROR [core.py:1] RuntimeError: cancelled", "signal 9"),
+    "worker-crashed": ("(EngineCore pid=2) ERROR [multiproc_executor.py:315] Worker proc VllmWorker-0 died unexpectedly (exit code: -11), shutting down executor.", "exit code -11"),
 }  # fmt: skip
 SILENT = {
+    "compiled-in-inference": ("WARNING [jit_monitor.py:135] Triton kernel JIT compilation during inference: fused_moe_kernel. This causes a latency spike", "(fused_moe_kernel)"),
+    "graphs-cut": ("WARNING [vllm.py:1] Truncating max_cudagraph_capture_size to 40", "40 tokens per step"),
     "acceptance-zero": ("SpecDecoding metrics: Mean acceptance length: 1.00, Accepted: 0 tokens, Drafted: 220 tokens, Avg Draft acceptance rate: 0.0%", "gemma4_mtp.py"),
     "target-without-chat-template": ("ChatTemplateResolutionError: As of transformers v4.44, default chat template is no longer allowed", "-it target"),
     "moe-config-missing": ("WARNING [fused_moe.py:1164] Using default MoE config. Performance might be sub-optimal! Config file not found at /x/configs/E=128,N=704,device_name=NVIDIA_GB10,dtype=fp8_w8a8.json", "E=128,N=704,device_name=NVIDIA_GB10"),
@@ -79,7 +117,16 @@ def arm(k=4, study="gb10-31b"):
 @pytest.mark.parametrize("name", STARTS)
 def test_a_start_that_failed_for_a_known_reason_names_it_and_its_mend(name):
     log, words = STARTS[name]
-    found = diagnosis.of_failed_start(HEALTHY.split("Starting to load")[0] + log + "\n")
+    found = diagnosis.of_stopped(HEALTHY.split("(EngineCore pid=2) INFO 11-01 10:00:03")[0] + log + "\n")
+    assert found is not None and found.id == name
+    assert words in f"{found.cause} {found.fix}"
+
+
+@pytest.mark.parametrize("name", RUNNING)
+def test_a_server_that_stops_while_it_answers_names_the_reason(name):
+    log, words = RUNNING[name]
+    dead = "(APIServer pid=1) ERROR [async_llm.py:704] vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue."
+    found = diagnosis.of_stopped(f"{HEALTHY}{log}\n{dead}\n")
     assert found is not None and found.id == name
     assert words in f"{found.cause} {found.fix}"
 
@@ -95,12 +142,13 @@ def test_a_server_that_runs_and_is_sick_is_told(name):
 def test_every_known_failure_has_its_test_and_every_test_its_entry():
     table = yaml.safe_load((DATA / "failures.yaml").read_text())["failures"]
     assert {e["id"] for e in table if e["when"] == "start"} == set(STARTS)
+    assert {e["id"] for e in table if e["when"] == "running"} == set(RUNNING)
     assert {e["id"] for e in table if e["when"] == "silent"} == set(SILENT)
     assert all(e["cause"] and e["fix"] and e["source"] for e in table)
 
 
 def test_a_healthy_log_has_no_cause_of_any_kind():
-    assert diagnosis.of_failed_start(HEALTHY) is None
+    assert diagnosis.of_stopped(HEALTHY) is None
     assert diagnosis.silent(HEALTHY) == []
     assert diagnosis.of_running(HEALTHY, facts.read(HEALTHY), arm()) == []
 
@@ -134,12 +182,41 @@ def test_another_k_a_drafting_baseline_and_a_prefix_cache_are_told():
     assert [c.id for c in diagnosis.of_running(log, facts.read(log), arm())] == ["prefix-cache-on"]
 
 
+def ids(causes):
+    return [c.id for c in causes]
+
+
 def test_counters_tell_of_idle_drafting_of_zero_acceptance_and_of_preemptions():
-    assert [c.id for c in diagnosis.of_counts(4, 0, 0, 0)] == ["drafting-disabled"]
-    assert [c.id for c in diagnosis.of_counts(4, 100, 400, 7)] == ["acceptance-zero"]  # 7 < 2 % of 400 = 8
+    assert ids(diagnosis.of_counts(4, 0, 0, 0)) == ["drafting-disabled"]
+    assert ids(diagnosis.of_counts(4, 100, 400, 7)) == ["acceptance-zero"]  # 7 < 2 % of 400 = 8
     assert diagnosis.of_counts(4, 100, 400, 8) == []
     assert diagnosis.of_counts(4, 3, 12, 0) == []  # too few to tell
-    assert [c.id for c in diagnosis.of_counts(0, 0, 0, 0, preemptions=2)] == ["preempted"]
+    assert ids(diagnosis.of_counts(0, 0, 0, 0, preemptions=2)) == ["preempted"]
+
+
+def test_drafting_that_stops_in_the_middle_of_a_cell_is_told_by_its_steps():
+    # 2 requests, 202 tokens, 100 accepted: 100 steps; half of them may be without a draft
+    assert diagnosis.of_counts(4, 50, 200, 100, tokens=202, requests=2) == []
+    (found,) = diagnosis.of_counts(4, 49, 196, 100, tokens=202, requests=2)
+    assert found.id == "drafting-stopped" and "49 of about 100 steps" in found.cause
+    assert diagnosis.of_counts(4, 49, 196, 100, tokens=202, requests=2, may_pause=True) == []
+    assert diagnosis.of_counts(4, 0, 0, 0, tokens=2, requests=2) == []  # one token each: nothing to draft
+    assert ids(diagnosis.of_counts(4, 0, 0, 0, tokens=3, requests=2)) == ["drafting-disabled"]
+
+
+def test_counters_and_the_requests_own_ledger_must_agree():
+    assert diagnosis.of_counts(4, 40, 160, 60, ledger=(40, 60)) == []
+    (found,) = diagnosis.of_counts(4, 40, 160, 60, ledger=(40, 61))
+    assert found.id == "ledger-disagrees" and "2.50 by one and 2.52 by the other" in found.cause
+    assert diagnosis.of_counts(0, 0, 0, 0, ledger=(0, 0)) == []
+
+
+def test_a_kernel_compiled_while_requests_were_timed_marks_the_cell():
+    log = "INFO x\n" + 2 * (SILENT["compiled-in-inference"][0] + "\n")
+    assert diagnosis.compiled_kernels(log) == ["fused_moe_kernel"]
+    assert diagnosis.compiled_kernels(HEALTHY) == []
+    (found,) = diagnosis.of_counts(0, 0, 0, 0, compiled=["fused_moe_kernel"])
+    assert found.id == "compiled-while-measured" and "fused_moe_kernel" in found.cause
 
 
 def test_the_table_of_causes_names_each_once_with_its_arms_and_is_empty_for_healthy_launches():

@@ -19,7 +19,7 @@ def test_a_program_that_is_not_there_is_named_in_the_log_and_diagnosed(tmp_path)
         timeout=30,
     )
     assert done.returncode == 127 and "Traceback" not in done.stderr
-    assert diagnosis.of_failed_start(log.read_text()).id == "no-vllm"
+    assert diagnosis.of_stopped(log.read_text()).id == "no-vllm"
 
 
 def test_a_server_is_ended_when_the_pipe_of_the_study_closes(tmp_path):

@@ -23,6 +23,7 @@ MAY_TOUCH = {
     "servers": {"files", "processes", "network", "clock"},
     "servers/diagnosis": {"files"},
     "servers/facts": set(),
+    "servers/loglines": set(),
     "servers/launch": set(),
     "servers/render": set(),
     "records/provenance": {"files", "processes"},

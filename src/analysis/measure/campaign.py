@@ -159,7 +159,7 @@ def _launch(plan: Plan, arm: Arm, number: int, store: Store, tracker: _Tracker) 
                 with _diagnosed(server, f"measuring {cell.label}"):
                     for left in range(min(plan.study.remeasure, spare), -1, -1):
                         with state.Watch(str(log.parent.resolve())) as watch:
-                            record, answers = _cell(cell, client, server.url, tracker)
+                            record, answers = _cell(cell, client, server, tracker)
                         record |= {"state": watch.state, "disturbed": state.disturbance(watch.state)}
                         if not record["disturbed"] or not left:
                             break
@@ -210,16 +210,17 @@ class _diagnosed:
                 time.sleep(0.1)
             if isinstance(error, ConnectionLost | Deadlock) and self._server.log is not None:
                 where = "/".join(self._server.log.parts[-4:])
-                cause = diagnosis.of_failed_start(self._server.said())
+                cause = diagnosis.of_stopped(self._server.said())
                 if cause:
                     error.why, error.fix = f"{cause.cause} (The client saw: {error.why})", cause.fix
                 error.details = f"{error.details}\nLog: {where}".strip()
         return False
 
 
-def _cell(cell: Cell, client: Client, url: str, tracker: _Tracker) -> tuple[dict, list[Answer]]:
+def _cell(cell: Cell, client: Client, server, tracker: _Tracker) -> tuple[dict, list[Answer]]:
     """Measure one cell between two idle snapshots of the counters."""
-    meter = Meter(url, cell.arm, client.model(cell.arm))
+    meter = Meter(server.url, cell.arm, client.model(cell.arm))
+    logged = len(server.said())
     started, begin = time.time(), time.perf_counter()
     answers = client.send(cell, tracker.request)
     wall = time.perf_counter() - begin
@@ -234,8 +235,26 @@ def _cell(cell: Cell, client: Client, url: str, tracker: _Tracker) -> tuple[dict
         "requests": len(answers),
         "prompt_tokens": sum(a.prompt_tokens for a in answers),
         "completion_tokens": sum(a.completion_tokens for a in answers),
-        "causes": degenerate.signs(cell.experiment, answers),
+        "causes": degenerate.signs(cell.experiment, answers)
+        + [asdict(c) for c in _causes(cell.arm, delta, answers, server.said()[logged:])],
     }, answers
+
+
+def _causes(arm: Arm, delta: Counters, answers: list[Answer], said: str) -> list[diagnosis.Cause]:
+    """What is wrong with a measured cell, by its counts, the requests' own records and what the log said meanwhile."""
+    steps = [pair for a in answers for pair in zip(a.steps_drafted, a.steps_accepted, strict=True)]
+    return diagnosis.of_counts(
+        arm.k,
+        delta.drafts,
+        delta.draft_tokens,
+        delta.accepted,
+        delta.preemptions,
+        tokens=delta.generation_tokens,
+        requests=len(answers),
+        ledger=(sum(d > 0 for d, _ in steps), sum(a for _, a in steps)) if steps else None,
+        compiled=diagnosis.compiled_kernels(said),
+        may_pause="num_speculative_tokens_per_batch_size" in arm.speculative,
+    )
 
 
 def _check(cell: Cell, delta: Counters, answers: list[Answer]) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 
 from analysis.errors import ServerError
-from analysis.servers import diagnosis, engines, facts, launch, machine, web
+from analysis.servers import diagnosis, engines, facts, launch, loglines, machine, web
 from analysis.servers.guard import TAG
 from analysis.study.plan import Arm
 
@@ -151,20 +151,24 @@ def wait_until_healthy(arm: Arm, url: str, guard: subprocess.Popen, log: Path, p
         progress(f"starting, {waited:.0f} s of at most {limit:.0f} s: {_stage(log)}")
         time.sleep(0.5)
     error = failure(f"The server for arm {arm.name} was not healthy after {arm.server.start_minutes:g} minutes.", log)
-    if not error.fix or error.fix.startswith("Read the log"):
+    if not error.fix or error.fix.startswith(("Read the log", "Look for that error")):
         error.fix = "Raise server.start_minutes (a first start downloads and compiles), or read the log."
     raise error
 
 
 def failure(what: str, log: Path) -> ServerError:
+    """What a stopped server's log says: a known cause, else the engine's first error; with the log's path and lines."""
     text = log.read_text(errors="replace") if log.exists() else ""
-    cause = diagnosis.of_failed_start(text)
-    why, fix = (
-        (cause.cause, cause.fix)
-        if cause
-        else ("the log names no cause that this study knows.", "Read the log; its last lines are below.")
-    )
-    return ServerError(what, why=why, fix=fix, details=f"Log: {_shown(log)}\n" + _last_lines(text))
+    cause, root = diagnosis.of_stopped(text), loglines.first_error(text)
+    if cause:
+        why, fix = cause.cause, cause.fix
+    elif root:
+        why = f"the engine's first error is not known to this study: {root.text[:300]}"
+        fix = f"Look for that error, raised in {root.frame}." if root.frame else "Look for that error in the log."
+    else:
+        why, fix = "the log names no cause that this study knows.", "Read the log; its last lines are below."
+    excerpt = "\n".join([*root.frames, root.text]) if root else _last_lines(text)
+    return ServerError(what, why=why, fix=fix, details=f"Log: {_shown(log)}\n" + excerpt)
 
 
 def _last_lines(text: str, count: int = 12) -> str:
