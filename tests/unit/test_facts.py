@@ -96,4 +96,6 @@ def test_a_drafter_with_another_attention_backend_is_told():
 
 def test_a_quantisation_of_none_is_none_and_a_damaged_number_raises_nothing():
     assert facts.read("X LLM engine (v1) with config: a=1, quantization=None, q=2").quantization is None
-    assert facts.read("Model loading took . GiB memory and 3.2 seconds\nGPU KV cache size: , tokens").weights_gib is None
+    assert (
+        facts.read("Model loading took . GiB memory and 3.2 seconds\nGPU KV cache size: , tokens").weights_gib is None
+    )

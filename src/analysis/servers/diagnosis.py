@@ -259,7 +259,9 @@ def _matches(sign: Sign, log: str, every: bool, warnings: bool = False) -> Itera
         end = len(log) if end < 0 else end
         raw = log[begin : min(end, begin + loglines.LONGEST)]
         said = loglines.line(number, raw)
-        dull = said.level in ("DEBUG", "INFO") or (said.level == "WARNING" and not warnings) or ", retrying" in said.text
+        dull = (
+            said.level in ("DEBUG", "INFO") or (said.level == "WARNING" and not warnings) or ", retrying" in said.text
+        )
         if (every or not dull) and (match := sign.pattern.search(raw)):
             words = {k: v or "" for k, v in match.groupdict().items()}
             yield _Match(number, words, [g or "" for g in match.groups()])

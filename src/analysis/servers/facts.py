@@ -149,7 +149,9 @@ def _attention(lines: list[str]) -> tuple[str | None, str | None]:
     for line in lines:
         loaded = loaded or "Initializing model took" in line or "Loading drafter model" in line
         said = line[: loglines.LONGEST]
-        found = re.search(r"Using (?:AttentionBackendEnum\.)?(\w+)(?: [Aa]ttention)? backend(?: out of|\.|$| for)", said)
+        found = re.search(
+            r"Using (?:AttentionBackendEnum\.)?(\w+)(?: [Aa]ttention)? backend(?: out of|\.|$| for)", said
+        )
         found = found or re.search(r"[Ff]orcing (?:AttentionBackendEnum\.)?(\w+) (?:attention )?backend", said)
         if found and "MoE" not in said:
             (drafter if loaded else target).append(found[1])
