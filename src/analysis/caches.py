@@ -12,7 +12,7 @@ from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
 from analysis.errors import StudyError
-from analysis.places import CACHE
+from analysis.places import CACHE, HOME
 
 #: variable -> (where the package looks without it, folder below data/cache)
 CACHES = {
@@ -62,6 +62,8 @@ def settle() -> str:
     StudyError
         Neither the home folder nor data/cache can be written.
     """
+    if os.environ.get("STUDY_HOME"):  # a child may run in another folder
+        os.environ["STUDY_HOME"] = str(HOME)
     wanted = moved(os.environ, _home(), CACHE)
     try:
         for folder in wanted.values():

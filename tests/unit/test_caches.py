@@ -73,3 +73,10 @@ def test_study_home_takes_measurements_caches_and_reports(tmp_path):
         said.split()
         == [f"{tmp_path}/data/runs", f"{tmp_path}/reports", f"{tmp_path}/data/cache/shapes/x"] + ["True"] * 2
     )
+
+
+def test_children_get_study_home_as_an_absolute_folder(monkeypatch):
+    monkeypatch.setenv("STUDY_HOME", "some/folder")
+    monkeypatch.setattr(caches, "HOME", Path("/from/the/start/some/folder"))
+    caches.settle()
+    assert os.environ["STUDY_HOME"] == "/from/the/start/some/folder"
