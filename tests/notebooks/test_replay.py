@@ -90,3 +90,11 @@ def test_a_reference_run_is_read_with_the_parameters_it_was_measured_with():
     assert own.launches > load_study("miniature").launches == 1
     store = Store("miniature", "reference")
     assert store.complete() == {c.id for c in plan.make(own).cells}
+
+
+def test_the_template_of_a_chapter_runs_and_shows_a_figure_a_table_and_a_sentence(tmp_path):
+    study = places.RECORDS["reference"] / "miniature" / "study.yaml"
+    shown = outputs(chapter.run(places.NOTEBOOKS / "template.ipynb", study, tmp_path / "template.ipynb"))
+    about = [o.get("metadata", {}) for o in shown]
+    assert all(any(key in one for one in about) for key in ("figure", "table", "say", "provenance"))
+    assert "template" not in CHAPTERS
