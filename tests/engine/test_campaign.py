@@ -13,7 +13,7 @@ import psutil
 import pytest
 import yaml
 
-from analysis.errors import ClientError, CountersError, MissingCells, PreflightError, ServerError, StoreError
+from analysis.errors import ClientError, CountersError, Deadlock, MissingCells, PreflightError, ServerError, StoreError
 from analysis.measure import campaign
 from analysis.records.store import Store
 from analysis.science import acceptance, speedup
@@ -190,6 +190,21 @@ def test_a_server_that_dies_mid_cell_fails_that_cell_and_the_next_run_measures_o
     done = store.complete()
     healthy, _ = study()  # FAULT is part of the environment, so of the arm's identity: these are other cells
     assert not done & {c.id for c in healthy.cells}
+
+
+def test_a_worker_that_dies_during_a_request_is_waited_for_until_the_server_ends_and_the_log_is_named(study):
+    plan, store = study("worker-dies-mid-cell")
+    with pytest.raises(ServerError, match="stopped while measuring") as error:
+        campaign.ensure(plan, plan.needed("baseline"), store)
+    assert "server.log" in str(error.value) and "died unexpectedly (exit code: -9)" in str(error.value)
+
+
+def test_a_frozen_engine_ends_its_launch_after_one_limit_and_is_named(study):
+    plan, store = study("hangs-mid-cell", request_minutes=0.03)
+    begin = time.monotonic()
+    with pytest.raises(Deadlock, match="frozen"):
+        campaign.ensure(plan, plan.needed("baseline"), store)
+    assert len(store.failures()) == 1 and time.monotonic() - begin < 30
 
 
 @pytest.mark.parametrize(("fault", "kind", "words"), [

@@ -188,8 +188,8 @@ def _line(cell: Cell, launch_id: str, status: str, reason: str, record: dict) ->
     return {**about, "status": status, "reason": reason, **record}
 
 
-#: How long a server may take to be gone: after it broke a connection, and after any other fault.
-DYING_S, LEAVING_S = 10.0, 2.0
+#: Seconds that a server may take to be gone: after a broken connection, odd counters, an odd answer.
+GONE_S = {ConnectionLost: 10.0, CountersError: 2.0, ClientError: 0.3}
 
 
 class _diagnosed:
@@ -204,7 +204,7 @@ class _diagnosed:
     def __exit__(self, kind, error, trace):
         if isinstance(error, (ClientError, CountersError)):
             # a dying server breaks connections before it is gone; vLLM's gives up on a dead worker after two seconds
-            deadline = time.monotonic() + (DYING_S if isinstance(error, ConnectionLost) else LEAVING_S)
+            deadline = time.monotonic() + next(s for kind, s in GONE_S.items() if isinstance(error, kind))
             while time.monotonic() < deadline:
                 self._server.check(self._doing)
                 time.sleep(0.1)

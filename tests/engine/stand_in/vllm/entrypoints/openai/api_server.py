@@ -100,6 +100,15 @@ class Handler(BaseHTTPRequestHandler):
         if FAULT == "dies-mid-cell" and counted:
             print("RuntimeError: the stand-in was told to die", flush=True)
             os._exit(9)
+        if FAULT == "worker-dies-mid-cell" and counted:  # the worker is gone at once, the server two seconds later
+            print(
+                "ERROR Worker proc VllmWorker-0 died unexpectedly (exit code: -9), shutting down executor.", flush=True
+            )
+            threading.Timer(2.5, os._exit, [1]).start()
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.end_headers()
+            return self.chunk({"error": {"message": "EngineCore encountered an issue. See stack trace (above)."}})
         if (FAULT == "hangs-mid-cell" and counted) or (FAULT == "hangs-later" and STATE["requests"] > 8):
             time.sleep(600)
         if FAULT == "eats-memory" and counted:
