@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _study(arguments) -> int:
     from analysis import chapter
-    from analysis.study.params import load_study
+    from analysis.study.study_file import load_study
 
     study = load_study(arguments.study)
     path = Path(arguments.study)
@@ -124,7 +124,7 @@ def _lab(arguments) -> int:
 
 
 def _list(arguments) -> int:
-    from analysis.study.params import load_study
+    from analysis.study.study_file import load_study
 
     for file in sorted(PARAMS.glob("*.yaml")):
         study = load_study(file)
@@ -135,7 +135,7 @@ def _list(arguments) -> int:
 def _plan(arguments) -> int:
     from analysis.servers import render
     from analysis.study import graphs, plan
-    from analysis.study.params import load_study
+    from analysis.study.study_file import load_study
 
     made = plan.make(load_study(arguments.study))
     study = made.study
@@ -169,7 +169,7 @@ def _arms(made, name: str | None):
 
 def _measure(arguments) -> int:
     from analysis.session import Session
-    from analysis.study.params import load_study
+    from analysis.study.study_file import load_study
 
     session = Session(load_study(arguments.study))
     arms = _arms(session.plan, arguments.arm)
@@ -182,7 +182,7 @@ def _measure(arguments) -> int:
 
 def _run_programs(arguments) -> int:
     from analysis.session import Session
-    from analysis.study.params import load_study
+    from analysis.study.study_file import load_study
 
     session = Session(load_study(arguments.study))
     programs = session.execute(required=True)
@@ -195,7 +195,7 @@ def _run_programs(arguments) -> int:
 def _prefetch(arguments) -> int:
     from analysis.servers import prefetch
     from analysis.study import plan
-    from analysis.study.params import load_study
+    from analysis.study.study_file import load_study
 
     prefetch.run(plan.make(load_study(arguments.study)))
     return 0
@@ -204,7 +204,7 @@ def _prefetch(arguments) -> int:
 def _preflight(arguments) -> int:
     from analysis.servers import preflight
     from analysis.study import plan
-    from analysis.study.params import load_study
+    from analysis.study.study_file import load_study
 
     checks = preflight.run(plan.make(load_study(arguments.study)))
     for check in checks:
@@ -225,7 +225,7 @@ def _chapter(arguments) -> int:
 
 def _report(arguments) -> int:
     from analysis import chapter
-    from analysis.study.params import load_study
+    from analysis.study.study_file import load_study
 
     study = load_study(arguments.study, records="reference" if arguments.reference else None)
     if arguments.reference:
@@ -252,7 +252,7 @@ def _render(study, notebooks: list[Path], out: Path) -> int:
 
 def _bench(arguments) -> int:
     from analysis import bench
-    from analysis.study.params import load_study
+    from analysis.study.study_file import load_study
 
     print(f"{'step':24}{'min [s]':>10}{'median':>10}{'max':>10}")
     for name, *seconds in bench.run(load_study(arguments.study)):
@@ -262,7 +262,7 @@ def _bench(arguments) -> int:
 
 def _verdicts(arguments) -> int:
     from analysis.published import verdicts
-    from analysis.study.params import load_study
+    from analysis.study.study_file import load_study
 
     print(verdicts.text(verdicts.of_study(load_study(arguments.study))))
     return 0
@@ -271,7 +271,7 @@ def _verdicts(arguments) -> int:
 def _publish(arguments) -> int:
     from analysis.records.store import Store
     from analysis.study import plan
-    from analysis.study.params import load_study, reference_file
+    from analysis.study.study_file import load_study, reference_file
 
     study = load_study(arguments.study)
     made, store = plan.make(study), Store(study.study)
@@ -287,7 +287,7 @@ def _publish(arguments) -> int:
 def _export(arguments) -> int:
     from analysis.records.store import Store
     from analysis.study import plan
-    from analysis.study.params import load_study
+    from analysis.study.study_file import load_study
 
     study = load_study(arguments.study)
     store = Store(study.study, arguments.records)

@@ -34,7 +34,7 @@ def run(notebook: Path, study_file: str | Path, out: Path) -> Path:
 
     from analysis import kernel
 
-    study = params.load_study(study_file)
+    study = study_file.load_study(study_file)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         part, line = Path(folder) / notebook.name, Path(folder) / "progress"
@@ -94,7 +94,7 @@ def chapters(study_file: str | Path | None = None) -> list[Path]:
         )
     if study_file is None:
         return found
-    made = plan.make(params.load_study(study_file))
+    made = plan.make(study_file.load_study(study_file))
     empty = {name for name, needs in plan.NEEDS.items() if needs and not made.needed(name)}
     return [notebook for notebook in found if notebook.stem[3:] not in empty]
 

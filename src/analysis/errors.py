@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import textwrap
+from collections.abc import Iterable
 
 
 class StudyError(Exception):
@@ -88,3 +90,9 @@ class EvidenceError(StudyError):
 
 class ReportError(StudyError):
     """The report cannot be made from what is there."""
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """``; did you mean 'x'?`` for the name that is most like a wrong one; empty where none is like it."""
+    close = difflib.get_close_matches(str(name), sorted(names), n=1, cutoff=0.5)
+    return f"; did you mean '{close[0]}'?" if close else ""

@@ -20,7 +20,7 @@ from analysis.science import generated
 from analysis.servers import backend, launch, preflight
 from analysis.show import tables
 from analysis.show.outputs import Say, Table
-from analysis.study import params, plan
+from analysis.study import params, plan, study_file
 
 
 def open_study(study: str, **chapter: Any) -> Session:
@@ -40,7 +40,7 @@ def open_study(study: str, **chapter: Any) -> Session:
         Unknown or mistyped parameter (with the nearest right name), wrong type, unknown study.
     """
     given = _injected()
-    if wrong := params.stray(set(given)):
+    if wrong := study_file.stray(set(given)):
         raise ParamsError(
             "papermill was given a parameter that no study has.",
             why=" ".join(wrong),
@@ -52,9 +52,9 @@ def open_study(study: str, **chapter: Any) -> Session:
     }
     complete = {"study", "title", "target", "drafter"} <= set(given)
     return Session(
-        params.validate({**overrides, "study": study}, "the injected parameters")
+        study_file.validate({**overrides, "study": study}, "the injected parameters")
         if complete
-        else params.load_study(study, **overrides)
+        else study_file.load_study(study, **overrides)
     )
 
 

@@ -10,9 +10,10 @@ from functools import lru_cache
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from analysis.errors import EvidenceError
+from analysis.frozen import Frozen
 from analysis.places import DATA
 
 #: How the tokens of one verify step choose experts. `independent`: every token draws its own (different texts).
@@ -20,10 +21,6 @@ from analysis.places import DATA
 #: carry the same text, so only the K + 1 tokens of one stream differ.
 Routing = Literal["independent", "same", "identical-streams"]
 DRAFTER_LAYERS, BF16, INT64 = 4, 2, 8
-
-
-class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Format(Frozen):

@@ -17,7 +17,7 @@ from analysis.measure import campaign
 from analysis.places import ROOT
 from analysis.records import store
 from analysis.servers import docker
-from analysis.study import params, plan
+from analysis.study import plan, study_file
 
 TRAINED = ROOT / "data/miniature"
 PAIR = Path(os.environ.get("ANALYSIS_TEST_PAIR", TRAINED))
@@ -88,7 +88,7 @@ def kill_mid_cell(engine, launch_record):
 
 
 def test_a_server_in_a_container_is_measured_killed_mid_cell_measured_again_and_removed(engine, tmp_path):
-    made = plan.make(params.validate(parameters(engine, tmp_path)))
+    made = plan.make(study_file.validate(parameters(engine, tmp_path)))
     records = store.Store(made.study.study, root=tmp_path / "runs")
     k = 2 if PAIR == TRAINED else 0  # a random drafter accepts nothing, and the study would stop it
     arm = next(a for a in made.arms if a.k == k)
@@ -118,7 +118,7 @@ def test_a_server_in_a_container_is_measured_killed_mid_cell_measured_again_and_
 
 def test_a_container_whose_server_dies_while_loading_gives_the_cause_and_is_removed(engine, tmp_path):
     server = {"max_model_len": 100_000, "args": ["--no-such-flag"]}
-    made = plan.make(params.validate(parameters(engine, tmp_path, server=server)))
+    made = plan.make(study_file.validate(parameters(engine, tmp_path, server=server)))
     with pytest.raises(ServerError) as error:
         campaign.ensure(made, made.needed("baseline"), store.Store(made.study.study, root=tmp_path / "runs"))
     assert "stopped while loading" in str(error.value) and "--no-such-flag" in str(error.value)
@@ -127,7 +127,7 @@ def test_a_container_whose_server_dies_while_loading_gives_the_cause_and_is_remo
 
 def test_an_image_that_is_not_there_is_named(engine, tmp_path):
     server = {"image": "localhost/no-such-image:1"}
-    made = plan.make(params.validate(parameters(engine, tmp_path, server=server)))
+    made = plan.make(study_file.validate(parameters(engine, tmp_path, server=server)))
     with pytest.raises(ServerError) as error:
         campaign.ensure(made, made.needed("baseline"), store.Store(made.study.study, root=tmp_path / "runs"))
     assert "no-such-image" in str(error.value) and error.value.fix
@@ -137,7 +137,7 @@ def test_an_image_that_is_not_there_is_named(engine, tmp_path):
 def test_a_missing_file_is_not_mounted_as_a_folder(engine, tmp_path):
     given = parameters(engine, tmp_path)
     given["server"]["mounts"].append(f"{tmp_path}/gemma4_mtp.py:/patched/gemma4_mtp.py:ro")
-    made = plan.make(params.validate(given))
+    made = plan.make(study_file.validate(given))
     with pytest.raises(ServerError, match="no such file"):
         campaign.ensure(made, made.needed("baseline"), store.Store(made.study.study, root=tmp_path / "runs"))
 
@@ -151,9 +151,9 @@ def test_no_container_survives_a_study_that_is_killed(engine, tmp_path):
     code = f"""
         from pathlib import Path
         from analysis.measure import campaign
-        from analysis.study import params, plan
+        from analysis.study import plan, study_file
         from analysis.records import store
-        made = plan.make(params.validate({given!r}))
+        made = plan.make(study_file.validate({given!r}))
         records = store.Store("in-a-container", root=Path({str(tmp_path / "runs")!r}))
         campaign.ensure(made, made.needed("baseline"), records)
     """

@@ -6,7 +6,7 @@ import psutil
 import pytest
 
 from analysis.records import store
-from analysis.study import params, plan
+from analysis.study import plan, study_file
 
 STAND_IN = Path(__file__).parent / "stand_in"
 
@@ -31,7 +31,7 @@ def study(monkeypatch, tmp_path):
             warmup=1,
             remeasure=0,
         )
-        made = plan.make(params.load_study("miniature", **{**settings, **overrides, "server": server}))
+        made = plan.make(study_file.load_study("miniature", **{**settings, **overrides, "server": server}))
         return made, store.Store(made.study.study, root=tmp_path / "runs")
 
     return make

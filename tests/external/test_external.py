@@ -17,7 +17,7 @@ from analysis.measure import campaign
 from analysis.records import store
 from analysis.science import acceptance
 from analysis.servers import external
-from analysis.study import params, plan
+from analysis.study import plan, study_file
 
 STAND_IN = Path(__file__).parents[1] / "engine" / "stand_in"
 
@@ -76,7 +76,7 @@ def vllm_by_hand(k=0, port=None, model="data/miniature/dense"):
 
 
 def opened(tmp_path, given):
-    made = plan.make(params.validate(given))
+    made = plan.make(study_file.validate(given))
     return made, store.Store(made.study.study, root=tmp_path)
 
 
@@ -130,7 +130,7 @@ def test_a_server_of_another_arm_or_model_is_not_measured(tmp_path):
         seen = external.look(url)
         server = {"served_model_name": None}
         given = parameters(url, target={"model": "google/gemma-4-31B-it"}, server=server)
-        other = plan.make(params.validate(given)).arms[0]
+        other = plan.make(study_file.validate(given)).arms[0]
         assert "not google/gemma-4-31B-it" in external.mismatch(other, seen)
 
 

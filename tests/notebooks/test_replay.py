@@ -9,7 +9,7 @@ import pytest
 from analysis import chapter, places, report
 from analysis.records.store import Store
 from analysis.study import plan
-from analysis.study.params import load_study
+from analysis.study.study_file import load_study
 
 CHAPTERS = [p.stem for p in chapter.chapters()]
 

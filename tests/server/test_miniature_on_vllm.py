@@ -10,7 +10,7 @@ from analysis.measure import campaign
 from analysis.records import store
 from analysis.science import acceptance, speedup
 from analysis.servers import preflight
-from analysis.study import params, plan
+from analysis.study import plan, study_file
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 if importlib.util.find_spec("vllm") is None:
@@ -21,7 +21,7 @@ if not (places.DATA / "miniature/dense/model.safetensors").exists():
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
-    study = params.load_study(
+    study = study_file.load_study(
         "miniature", k_values=[2], k=2, repeats=1, prompts="published", concurrency=[2], timing_tokens=64,
         code_programs=1, code_tokens=400, greedy_tokens=48,
     )  # fmt: skip
@@ -32,7 +32,7 @@ def measured(tmp_path_factory):
 
 
 def test_the_study_is_ready_on_this_machine():
-    checks = preflight.run(plan.make(params.load_study("miniature")))
+    checks = preflight.run(plan.make(study_file.load_study("miniature")))
     assert not [c for c in checks if c.verdict == "fail" and c.name != "sandbox"]
 
 

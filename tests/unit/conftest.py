@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 
 from analysis.records import schema
-from analysis.study import params
+from analysis.study import params, study_file
 from analysis.study.plan import arm_name
 
 # A busy machine must not fail a test: no deadlines, and few examples, since the whole set runs at every commit.
@@ -39,7 +39,7 @@ class Build:
     """``build.requests({...}, {...})``: one row a mapping of what differs from a harmless row."""
 
     def study(self, **changes: Any) -> params.Study:
-        return params.validate({**STUDY, **changes})
+        return study_file.validate({**STUDY, **changes})
 
     def keys(self, row: dict[str, Any]) -> dict[str, Any]:
         k, variant = row.get("k", 0), row.get("variant", "main")

@@ -15,7 +15,7 @@ from analysis.measure import client as clients
 from analysis.measure.client import Client
 from analysis.measure.counters import snapshot
 from analysis.servers import web
-from analysis.study import params, plan
+from analysis.study import plan, study_file
 from analysis.study.plan import Cell, Request, Sampling
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -26,7 +26,7 @@ LIMIT = 5.0
 
 def cell(flavour="vllm", name=MODEL, tokens=64, k=0, endpoint="chat", **sampling):
     server = {"backend": "external", "url": "http://127.0.0.1:1", "flavour": flavour, "served_model_name": name}
-    study = params.validate(
+    study = study_file.validate(
         {
             "study": "scripted",
             "title": "A scripted server",

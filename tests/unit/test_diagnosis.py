@@ -10,7 +10,7 @@ from analysis.places import DATA
 from analysis.servers import diagnosis, facts
 from analysis.show import tables
 from analysis.study import plan
-from analysis.study.params import load_study
+from analysis.study.study_file import load_study
 
 HEALTHY = """
 (APIServer pid=1) INFO 11-01 10:00:00 [model.py:612] Resolved architecture: Gemma4ForConditionalGeneration

@@ -14,7 +14,7 @@ from analysis import dummy, shapes, vllm_dummy
 from analysis.errors import ParamsError, StudyError
 from analysis.servers import checkpoints, machine, preflight
 from analysis.study import plan
-from analysis.study.params import load_study
+from analysis.study.study_file import load_study
 
 BOTH = pytest.mark.parametrize("name", dummy.NAMES)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from analysis.__main__ import main
 from analysis.study import graphs, plan
-from analysis.study.params import load_study
+from analysis.study.study_file import load_study
 
 
 def arms(name="h100-load", **overrides):

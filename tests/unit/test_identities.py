@@ -9,7 +9,7 @@ import pytest
 
 from analysis.places import RECORDS
 from analysis.study import plan
-from analysis.study.params import load_study
+from analysis.study.study_file import load_study
 
 # study -> (planned cells, SHA-256 over the sorted ids of planned cells, the same over the ids on record).
 # The model folders of h200-shapes are not in the repository; without them its planned ids are those of absent folders.

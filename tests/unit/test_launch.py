@@ -9,7 +9,7 @@ import yaml
 from analysis import places
 from analysis.servers import launch, render
 from analysis.study import plan
-from analysis.study.params import load_study
+from analysis.study.study_file import load_study
 
 PATCHED = "/usr/local/lib/python3.12/dist-packages/vllm/model_executor/models/gemma4_mtp.py"
 

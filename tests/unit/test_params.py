@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from analysis.errors import ParamsError
 from analysis.places import PARAMS
-from analysis.study import params, plan
+from analysis.study import fingerprint, params, plan, study_file
 
 FILES = sorted(PARAMS.glob("*.yaml"))
 VALID = {
@@ -33,7 +33,7 @@ VALID = {
 
 def refused(raw: dict) -> str:
     with pytest.raises(ParamsError) as error:
-        params.validate(raw)
+        study_file.validate(raw)
     return str(error.value)
 
 
@@ -48,45 +48,45 @@ def write(folder, text: str):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_every_study_file_is_valid_and_has_a_plan(path):
-    study = params.load_study(path)
+    study = study_file.load_study(path)
     assert study.study == path.stem
     assert plan.make(study).cells
 
 
 def test_a_study_is_found_by_its_name_and_by_its_path():
-    assert params.load_study("miniature") == params.load_study(PARAMS / "miniature.yaml")
-    assert params.load_study("papermill_params/miniature.yaml") == params.load_study("miniature")
+    assert study_file.load_study("miniature") == study_file.load_study(PARAMS / "miniature.yaml")
+    assert study_file.load_study("papermill_params/miniature.yaml") == study_file.load_study("miniature")
 
 
 def test_overrides_replace_keys_and_none_leaves_the_file_s_value():
-    study = params.load_study("miniature", repeats=5, k_values=None)
+    study = study_file.load_study("miniature", repeats=5, k_values=None)
     assert study.repeats == 5
-    assert study.k_values == params.load_study("miniature").k_values
+    assert study.k_values == study_file.load_study("miniature").k_values
 
 
 def test_lists_of_numbers_are_sorted():
-    study = params.validate({**VALID, "k_values": [8, 1, 4], "concurrency": [8, 1]})
+    study = study_file.validate({**VALID, "k_values": [8, 1, 4], "concurrency": [8, 1]})
     assert study.k_values == (1, 4, 8) and study.concurrency == (1, 8)
 
 
 def test_a_study_cannot_be_changed_after_validation():
-    study = params.validate(VALID)
+    study = study_file.validate(VALID)
     with pytest.raises(ValueError, match="frozen"):
         study.repeats = 9
 
 
 def test_the_hash_is_of_what_is_measured_and_not_of_how_it_is_read():
-    one = params.validate(VALID)
+    one = study_file.validate(VALID)
     same = {"measure": "never", "records": "reference", "expect": {"start_s": 99}, "title": "Another title"}
-    assert params.validate({**VALID, **same}).hash == one.hash
-    assert params.validate({**VALID, "temperature": 0.8}).hash != one.hash
-    assert params.validate({**VALID, "server": {"max_model_len": 2048}}).hash != one.hash
+    assert study_file.validate({**VALID, **same}).hash == one.hash
+    assert study_file.validate({**VALID, "temperature": 0.8}).hash != one.hash
+    assert study_file.validate({**VALID, "server": {"max_model_len": 2048}}).hash != one.hash
 
 
 def test_a_model_folder_is_known_by_its_content(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     first = params.Model(model=str(tmp_path)).fingerprint
-    params.folder_hash.cache_clear()
+    fingerprint.folder_hash.cache_clear()
     (tmp_path / "config.json").write_text('{"a": 1}')
     assert params.Model(model=str(tmp_path)).fingerprint != first
     assert params.Model(model=f"{tmp_path}/none").fingerprint == f"absent {tmp_path}/none"
@@ -172,13 +172,13 @@ def test_a_mapping_that_contains_itself_is_refused():
 
 
 def test_names_that_are_no_parameters_come_with_the_nearest_right_one():
-    assert params.stray({"k_values", "studdy"}) == ["'studdy' is not a parameter; did you mean 'study'?."]
-    assert params.stray(params.known_keys()) == []
+    assert study_file.stray({"k_values", "studdy"}) == ["'studdy' is not a parameter; did you mean 'study'?."]
+    assert study_file.stray(study_file.known_keys()) == []
 
 
 @pytest.mark.parametrize("model", ["~nobody-has-this-name/model", "x" * 5000, "a\0b", "./" + "y" * 300])
 def test_an_impossible_model_path_is_an_absent_model_and_no_crash(model):
-    assert plan.make(params.validate({**VALID, "target": {"model": model}})).cells[0].id
+    assert plan.make(study_file.validate({**VALID, "target": {"model": model}})).cells[0].id
 
 
 # -- files ---------------------------------------------------------------------------------------------------------
@@ -187,13 +187,13 @@ def test_an_impossible_model_path_is_an_absent_model_and_no_crash(model):
 @pytest.mark.parametrize("name", ["miniatur", "", ".", "é", "a\0b", "x" * 5000, "no.yaml", "papermill_params"])
 def test_an_unknown_study_lists_the_known_ones(name):
     with pytest.raises(ParamsError, match="miniature") as error:
-        params.load_study(name)
+        study_file.load_study(name)
     assert error.value.fix
 
 
 def test_a_mistyped_study_name_is_corrected():
     with pytest.raises(ParamsError, match="did you mean 'miniature'"):
-        params.load_study("minature")
+        study_file.load_study("minature")
 
 
 @pytest.mark.parametrize(
@@ -215,19 +215,19 @@ def test_a_mistyped_study_name_is_corrected():
 )
 def test_a_file_that_is_not_yaml_is_one_clear_error(tmp_path, text):
     with pytest.raises(ParamsError, match="study.yaml is not YAML"):
-        params.load_study(write(tmp_path, text))
+        study_file.load_study(write(tmp_path, text))
 
 
 @pytest.mark.parametrize("text", ["", "- a\n- b", "just words", "42"])
 def test_a_file_without_keys_is_one_clear_error(tmp_path, text):
     with pytest.raises(ParamsError, match="must hold key: value lines"):
-        params.load_study(write(tmp_path, text))
+        study_file.load_study(write(tmp_path, text))
 
 
 def test_bytes_that_are_no_text_are_one_clear_error(tmp_path):
     (tmp_path / "study.yaml").write_bytes(b"study: \xff\xfe")
     with pytest.raises(ParamsError, match="is not YAML"):
-        params.load_study(tmp_path / "study.yaml")
+        study_file.load_study(tmp_path / "study.yaml")
 
 
 def test_anchors_and_merges_work_as_in_any_yaml(tmp_path):
@@ -235,7 +235,7 @@ def test_anchors_and_merges_work_as_in_any_yaml(tmp_path):
     text += (
         "server: &base {max_model_len: 2048}\nvariants:\n- name: eager\n  server: {<<: *base, enforce_eager: true}\n"
     )
-    study = params.load_study(write(tmp_path, text))
+    study = study_file.load_study(write(tmp_path, text))
     assert study.server_of(study.variants[0]).max_model_len == 2048
     assert study.server_of(study.variants[0]).enforce_eager
 
@@ -244,13 +244,13 @@ def test_anchors_and_merges_work_as_in_any_yaml(tmp_path):
 def test_an_anchor_that_contains_itself_is_one_clear_error(tmp_path, key):
     text = yaml.safe_dump({k: v for k, v in VALID.items() if k != key})
     with pytest.raises(ParamsError, match=key):
-        params.load_study(write(tmp_path, text + f"{key}: &me {{again: *me, list: [*me]}}\n"))
+        study_file.load_study(write(tmp_path, text + f"{key}: &me {{again: *me, list: [*me]}}\n"))
 
 
 # -- any input -----------------------------------------------------------------------------------------------------
 
 KEYS = st.one_of(
-    st.sampled_from(sorted(params.known_keys())),
+    st.sampled_from(sorted(study_file.known_keys())),
     st.sampled_from(["name", "model", "backend", "max_model_len", "env", "args", "patch", "url", "start_s"]),
     st.text(max_size=8),
 )
@@ -271,7 +271,7 @@ VALUES = st.recursive(
     max_leaves=10,
 )
 PATHS = [
-    *((key,) for key in sorted(params.known_keys())),
+    *((key,) for key in sorted(study_file.known_keys())),
     *(("server", key) for key in params.Server.model_fields),
     *(("variants", 0, key) for key in params.Variant.model_fields),
     *(("variants", 0, "server", key) for key in params.Server.model_fields),
@@ -296,9 +296,9 @@ def put(raw, path, value):
 @given(st.dictionaries(st.one_of(KEYS, SCALARS.filter(lambda v: v == v)), VALUES, max_size=6))
 def test_any_mapping_is_a_study_or_an_error_that_names_a_key(raw):
     try:
-        assert params.validate(raw).hash
+        assert study_file.validate(raw).hash
     except ParamsError as error:
-        assert any(f"'{key}" in str(error) for key in [*raw, *params.known_keys(), "the study"])
+        assert any(f"'{key}" in str(error) for key in [*raw, *study_file.known_keys(), "the study"])
         assert len(str(error).splitlines()) < 25
 
 
@@ -308,7 +308,7 @@ def test_any_mapping_is_a_study_or_an_error_that_names_a_key(raw):
 @example(("speculative", "model"), "\ud800")
 def test_one_wrong_value_anywhere_is_a_study_or_an_error_that_names_its_key(path, value):
     try:
-        study = params.validate(put(VALID, path, value))
+        study = study_file.validate(put(VALID, path, value))
     except ParamsError as error:
         assert path[0] in str(error) and len(str(error).splitlines()) < 25
     else:
@@ -322,7 +322,7 @@ SMALL = [p for p in PATHS if p[-1] not in {"launches", "repeats", "concurrency_r
 @given(st.sampled_from(SMALL), VALUES)
 def test_a_valid_study_has_a_plan_or_one_clear_error(path, value):
     try:
-        study = params.validate(put(VALID, path, value))
+        study = study_file.validate(put(VALID, path, value))
         made = plan.make(study)
     except ParamsError as error:
         assert str(error)
@@ -339,6 +339,6 @@ def test_a_damaged_study_file_is_a_study_or_one_clear_error(tmp_path, at, cut, n
     path = tmp_path / "study.yaml"
     path.write_bytes((whole[:at] + noise + whole[at + cut :]).encode("utf-8", errors="surrogatepass"))
     try:
-        assert params.load_study(path).hash
+        assert study_file.load_study(path).hash
     except ParamsError as error:
         assert "study.yaml" in str(error)

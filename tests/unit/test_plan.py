@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.errors import ParamsError
-from analysis.study import params, plan
+from analysis.study import plan, study_file
 from analysis.study.plan import Sampling
 
 
@@ -320,4 +320,4 @@ def test_arm_names():
 
 
 def test_the_miniature_is_five_launches():
-    assert len(plan.make(params.load_study("miniature")).launches()) == 5
+    assert len(plan.make(study_file.load_study("miniature")).launches()) == 5

@@ -10,7 +10,8 @@ import pytest
 from analysis.errors import PreflightError
 from analysis.servers import prefetch
 from analysis.study import plan
-from analysis.study.params import Patch, validate
+from analysis.study.params import Patch
+from analysis.study.study_file import validate
 
 SOUND = b"class Layer:\n    pass\n" * 50
 FILES = {

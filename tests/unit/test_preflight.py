@@ -9,7 +9,7 @@ from analysis.__main__ import main
 from analysis.places import PARAMS
 from analysis.servers import machine, patchfile, preflight
 from analysis.study import plan
-from analysis.study.params import load_study, validate
+from analysis.study.study_file import load_study, validate
 
 BARE = machine.Machine(total_gib=16, free_gib=12)
 GB10 = machine.Machine((machine.Gpu("NVIDIA GB10", None, None, "580.95", 2418, 140),), total_gib=121.6, free_gib=118)

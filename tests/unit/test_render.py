@@ -16,7 +16,7 @@ from analysis.errors import ParamsError
 from analysis.places import PARAMS
 from analysis.servers import launch, render
 from analysis.study import plan
-from analysis.study.params import load_study, validate
+from analysis.study.study_file import load_study, validate
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "schemas" / "kubernetes.json").read_text())
 ARMS = [

@@ -16,7 +16,7 @@ from analysis.errors import MissingCells, StoreError
 from analysis.measure import campaign
 from analysis.records import store
 from analysis.records.store import Store
-from analysis.study import params, plan
+from analysis.study import plan, study_file
 
 
 @pytest.fixture
@@ -371,10 +371,10 @@ def test_a_published_run_holds_its_cells_and_the_file_that_replays_them(kept, bu
     for cell in cells:
         kept.append(record(cell), [request(build, cell)])
     reference = Store("demo", root=tmp_path / "reference")
-    text = params.reference_file(build.study(repeats=3, launches=1))
+    text = study_file.reference_file(build.study(repeats=3, launches=1))
     assert kept.publish(cells[:2], reference, text) == 2
     assert Store("demo", root=tmp_path / "reference").complete() == {c.id for c in cells[:2]}
-    replayed = params.load_study(reference.folder / "study.yaml")
+    replayed = study_file.load_study(reference.folder / "study.yaml")
     assert (replayed.records, replayed.measure, replayed.repeats) == ("reference", "never", 3)
     assert [c.id for c in plan.make(replayed).needed("mtp")] == [c.id for c in cells]
     with pytest.raises(StoreError, match="has records already"):

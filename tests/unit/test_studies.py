@@ -7,7 +7,7 @@ from analysis.__main__ import main
 from analysis.places import PARAMS
 from analysis.servers import checkpoints, launch, preflight
 from analysis.study import plan
-from analysis.study.params import load_study
+from analysis.study.study_file import load_study
 
 FILES = sorted(PARAMS.glob("*.yaml"))
 OF_THE_ARTICLES = {

@@ -16,7 +16,7 @@ from analysis.published.claims import REPRODUCED, SUMMARY, family, judge
 from analysis.published.evidence import Evidence
 from analysis.records.store import Store
 from analysis.science import acceptance, costmodel, losslessness, speedup, stats
-from analysis.study import params, plan
+from analysis.study import params, plan, study_file
 
 #: tokens that a campaign's first, cold request asks for
 FIRST_TOKENS = 32
@@ -28,7 +28,7 @@ def of_study(study: params.Study) -> pd.DataFrame:
     frames = _frames(study)
     summaries = [summarise(frames, context(study), _programs(study, frames.requests))]
     for file in sorted(PARAMS.glob("*.yaml")):
-        other = params.load_study(file, records=study.records)
+        other = study_file.load_study(file, records=study.records)
         if other.study != study.study and len((found := _frames(other)).cells):
             summaries.append(summarise(found, context(other)))
     return verdicts(evidence.load(), summaries, study.study, stats.noise_floor(frames.requests))

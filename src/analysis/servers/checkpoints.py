@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from analysis.places import inside
 from analysis.servers import launch
-from analysis.study.params import Model, inside
+from analysis.study.params import Model
 from analysis.study.plan import Arm
 
 HUB_IN_CONTAINER = "/root/.cache/huggingface"

@@ -8,7 +8,7 @@ import re
 import shlex
 import sys
 
-from analysis.study.params import inside
+from analysis.places import inside
 from analysis.study.plan import Arm
 
 PORT_IN_CONTAINER = 8000

@@ -9,9 +9,10 @@ from typing import Any
 
 import yaml
 
+from analysis.places import inside
 from analysis.servers import engines
 from analysis.servers import launch as commands
-from analysis.study.params import Model, inside
+from analysis.study.params import Model
 from analysis.study.plan import Arm
 
 #: Image for an arm whose study names none: from 0.29 on the dense and the MoE model run on the same model runner.

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import difflib
 from functools import lru_cache
 
 import yaml
-from pydantic import BaseModel, ConfigDict
 
-from analysis.errors import ParamsError
+from analysis.errors import ParamsError, nearest
+from analysis.frozen import Frozen
 from analysis.places import DATA
 
 FILE = DATA / "prompts.yaml"
 
 
-class Prompt(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Prompt(Frozen):
     id: str
     source: str
     text: str
     held_out: bool = False
 
 
-class Workload(BaseModel):
+class Workload(Frozen):
     """A named prompt set; ``title`` is what readers see, ``kind`` says whether an answer is prose or a program."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     name: str
     title: str = ""
     language: str
@@ -57,10 +54,8 @@ def workload(name: str) -> Workload:
     known = workloads()
     if name in known:
         return known[name]
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean '{close[0]}'?" if close else ""
     raise ParamsError(
-        f"There is no workload '{name}'{hint}.",
+        f"There is no workload '{name}'{nearest(name, known)}.",
         why=f"data/prompts.yaml has {', '.join(known)}.",
         fix="Correct the parameter workloads.",
     )

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from analysis.places import inside
 from analysis.servers import web
 from analysis.servers.engines.counts import Counters
 from analysis.servers.facts import StartupFacts
-from analysis.study.params import inside
 from analysis.study.plan import Arm, Sampling
 
 
