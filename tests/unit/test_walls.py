@@ -161,6 +161,22 @@ def test_a_program_that_only_looks_right_fails_with_the_right_reason(wall, way):
     assert not outcome.passed and reason in outcome.reason
 
 
+def test_the_watching_process_cannot_be_looked_into(wall):
+    program = """
+import os
+for road in ("/proc", "/dev/fd/../.."):
+    for name in ("mem", "environ", "maps", *(f"fd/{number}" for number in range(8))):
+        for mode in ("rb", "wb"):
+            try:
+                with open(f"{road}/{os.getppid()}/{name}", mode) as file:
+                    print("OPENED", name, mode, file.read(1) if mode == "rb" else "")
+            except OSError:
+                pass
+"""
+    outcome = run(program)
+    assert outcome.ran and outcome.stdout == ""
+
+
 # --- limits --------------------------------------------------------------------------------------------------------
 
 
@@ -362,7 +378,7 @@ def test_the_probe_runs_once(monkeypatch):
 
 def test_the_advice_fits_the_reason(tmp_path, monkeypatch):
     def sysctl(name, value):
-        path = tmp_path / name
+        path = tmp_path / "proc/sys" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(value)
 
@@ -373,6 +389,11 @@ def test_the_advice_fits_the_reason(tmp_path, monkeypatch):
     sysctl("kernel/apparmor_restrict_unprivileged_userns", "1\n")
     words = advice.namespaces("setting up uid map: Permission denied", True, tmp_path)
     assert "bwrap-userns-restrict" in words and "sysctl -w" not in words
+    for name in ("user/max_user_namespaces", "kernel/apparmor_restrict_unprivileged_userns"):
+        (tmp_path / "proc/sys" / name).unlink()
+    assert "as in a chroot" in advice.namespaces("bwrap: No permissions to create a new namespace", True, tmp_path)
+    (tmp_path / ".dockerenv").touch()
+    assert "for this container alone" in advice.namespaces("not permitted", True, tmp_path)
     assert advice.fix([("bubblewrap", "x")]).startswith("Install the package sandlock")
     assert not advice.fix([("bubblewrap", "x"), ("landlock", "y")]).startswith("Install the package sandlock")
 

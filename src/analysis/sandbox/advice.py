@@ -7,6 +7,7 @@ profile for bubblewrap, and the walls of Landlock need no namespace.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,20 +34,24 @@ def fix(tried: Sequence[tuple[str, str]]) -> str:
     return text[0].upper() + text[1:] + "."
 
 
-def namespaces(said: str, found: bool, sysctl: Path = Path("/proc/sys")) -> str:
+def namespaces(said: str, found: bool, root: Path = Path("/")) -> str:
     """Why bubblewrap gets no namespace here, as what to do; empty where nothing is known."""
     if not found:
         return "install bubblewrap (apt install bubblewrap)"
+    sysctl = root / "proc/sys"
     if _value(sysctl / APPARMOR) == "1" and os.geteuid() != 0:
         return PROFILE
     if _value(sysctl / "user/max_user_namespaces") == "0":
         return "user namespaces are switched off here (user.max_user_namespaces = 0): ask who runs the machine for some"
     if _value(sysctl / "kernel/unprivileged_userns_clone") == "0":
         return "user namespaces are for root only here (kernel.unprivileged_userns_clone = 0): ask who runs the machine"
-    if Path("/.dockerenv").exists() or Path("/run/.containerenv").exists():
-        return "this is a container whose filter refuses namespaces: allow them for it with podman, or use Landlock's walls"
-    if "not permitted" in said and _chrooted():
-        return "this is a chroot, in which the kernel makes no user namespace: use a container or the machine itself"
+    if (root / ".dockerenv").exists() or (root / "run/.containerenv").exists():
+        return (
+            "this is a container whose filter refuses namespaces: start it with --security-opt seccomp=unconfined, which "
+            "holds for this container alone, or use Landlock's walls"
+        )
+    if re.search("not permitted|[Pp]ermission", said):
+        return "the kernel makes no user namespace here, as in a chroot: run outside it, or in a container that allows them"
     return ""
 
 
@@ -55,12 +60,3 @@ def _value(path: Path) -> str:
         return path.read_text(encoding="utf-8").strip()
     except OSError:
         return ""
-
-
-def _chrooted() -> bool:
-    """Is / no mount point of its own here?"""
-    try:
-        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return False
-    return not any(line.split()[4] == "/" for line in mounts if len(line.split()) > 4)

@@ -92,6 +92,6 @@ def check(wall: Wall) -> Ready | str:
 
 
 def _last(text: str) -> str:
-    """The last line, cut; of paths only the last name."""
-    line = (text.strip().splitlines() or [""])[-1][:200]
+    """The last line, cut; of paths only the last name. What bubblewrap itself advises is for the whole machine: left out."""
+    line = (text.strip().splitlines() or [""])[-1].partition(" On e.g.")[0][:200]
     return re.sub(r"/(?:[^\s/'\":,;]+/)+", "", line)

@@ -82,6 +82,19 @@ def confine(libc, instructions):
         raise OSError(ctypes.get_errno(), "the system-call filter was refused")
 
 
+def apart(libc):
+    """A Landlock domain of the program's own: the kernel then lets it look into no process outside that domain.
+
+    The domain forbids one thing that nobody does anyway (to make a block device). Without Landlock nothing happens.
+    """
+    handled = ctypes.c_uint64(1 << 11)
+    ruleset = libc.syscall(444, ctypes.byref(handled), 8, 0)
+    if ruleset >= 0:
+        libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        libc.syscall(446, ruleset, 0)
+        os.close(ruleset)
+
+
 class Run:
     """The program's process: started here, watched until it ends or is stopped."""
 
@@ -147,6 +160,7 @@ class Run:
                 os.dup2(out[1], 1)
                 os.dup2(err[1], 2)
                 os.closerange(3, 256)
+                apart(self.libc)
                 os.chdir(os.path.dirname(self.program))
                 os.execve(sys.executable, [sys.executable, "-B", self.program], self.spec["env"])
             finally:

@@ -40,7 +40,7 @@ def _confine(limits, folder: str):
     spec = {
         "fs_readable": read,
         "fs_writable": [folder, "/dev/null"],
-        "fs_denied": [view.FONTS] if os.path.isdir(view.FONTS) else [],
+        "fs_denied": [path for path in (view.FONTS, "/proc") if os.path.isdir(path)],
         "max_processes": limits.processes,
         "max_open_files": 256,
         "extra_deny_syscalls": sorted(set(REFUSED) - {"symlink", "symlinkat"}),  # those it watches itself
