@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     ).add_argument("--dry-run", action="store_true", help="say which notebooks would run, and stop")
     add("lab", _lab, "JupyterLab on the notebooks", study=False)
     add("list", _list, "the studies in papermill_params", study=False)
-    command = add("plan", _plan, "launches, cells, minutes and exact launch commands; starts nothing")
+    command = add("plan", _plan, "launches, measurements, minutes and exact launch commands; starts nothing")
     command.add_argument(
         "--as", dest="form", choices=RENDERINGS, help="how to render the launches (default: the study's backend)"
     )
@@ -140,14 +140,14 @@ def _plan(arguments) -> int:
     made = plan.make(load_study(arguments.study))
     study = made.study
     print(f"{study.study}: {study.title}\n")
-    print(f"{'launch':>6}  {'arm':28} {'K':>2} {'cells':>6} {'requests':>9} {'tokens at most':>15}")
+    print(f"{'launch':>6}  {'arm':28} {'K':>2} {'measurements':>12} {'requests':>9} {'most tokens':>15}")
     for arm, number in made.launches():
         cells = made.of(arm, number)
         print(
-            f"{number:>6}  {arm.name:28} {arm.k:>2} {len(cells):>6} {sum(len(c.requests) for c in cells):>9} {sum(c.tokens for c in cells):>15,}"
+            f"{number:>6}  {arm.name:28} {arm.k:>2} {len(cells):>12} {sum(len(c.requests) for c in cells):>9} {sum(c.tokens for c in cells):>15,}"
         )
     print(
-        f"\n{len(made.launches())} launches, {len(made.cells)} cells, about {made.minutes():.0f} minutes. Nothing was started.\n"
+        f"\n{len(made.launches())} launches, {len(made.cells)} measurements, about {made.minutes():.0f} minutes. Nothing was started.\n"
     )
     for line in filter(None, (graphs.sentence(arm, study.concurrency) for arm in made.arms)):
         print(f"Outside the graphs: {line}.\n")
@@ -277,10 +277,11 @@ def _publish(arguments) -> int:
     made, store = plan.make(study), Store(study.study)
     if missing := [c for c in made.cells if c.id not in store.complete()]:
         raise MissingCells(
-            f"{len(missing)} cells of {study.study} have no record yet.", fix="Finish the study first: make study."
+            f"{len(missing)} measurements of {study.study} have no record yet.",
+            fix="Finish the study first: make study.",
         )
     reference = Store(study.study, "reference")
-    print(f"{_shown(reference.folder)}: {store.publish(made.cells, reference, reference_file(study))} cells")
+    print(f"{_shown(reference.folder)}: {store.publish(made.cells, reference, reference_file(study))} measurements")
     return 0
 
 

@@ -17,7 +17,7 @@ DATA = ROOT / "data"
 HOME = Path(os.environ.get("STUDY_HOME") or ROOT).expanduser().resolve()
 CACHE = HOME / "data" / "cache"
 REPORTS = HOME / "reports"
-#: ``records`` parameter of a study -> folder with one sub-folder a study
+#: ``records`` parameter of a study -> folder with one sub-folder per study
 RECORDS = {"runs": HOME / "data" / "runs", "reference": DATA / "reference"}
 
 

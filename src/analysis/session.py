@@ -18,7 +18,7 @@ from analysis.records import provenance
 from analysis.records.store import Frames, Store
 from analysis.science import generated
 from analysis.servers import backend, launch, preflight
-from analysis.show import tables
+from analysis.show import tables, words
 from analysis.show.outputs import Say, Table
 from analysis.study import params, plan, study_file
 
@@ -75,10 +75,10 @@ class Session:
             "stamp": s.stamp,
             "target": s.target.model,
             "drafter": s.drafter.model,
-            "arms": ", ".join(a.name for a in self.plan.arms),
-            "workloads": ", ".join(s.workloads),
-            "timing": f"{s.timing_tokens} tokens a request, {'natural stop' if s.natural_stop else 'fixed length'}, {s.repeats} repeats, temperature {s.temperature:g}",
-            "launches an arm": s.launches,
+            "arms": ", ".join(words.arm(a.name) for a in self.plan.arms),
+            "workloads": ", ".join(map(words.workload, s.workloads)),
+            "timing": f"{s.timing_tokens} tokens per request, {'natural stop' if s.natural_stop else 'fixed length'}, {s.repeats} repeats, temperature {s.temperature:g}",
+            "launches per arm": s.launches,
             "records": f"data/{s.records}/{s.study}, measure {s.measure}",
         }
         return Table(pd.DataFrame(rows.items(), columns=["parameter", "value"]), "The study as validated")
@@ -97,11 +97,11 @@ class Session:
         return Table(pd.DataFrame(rows), "Launch commands, as they will be run (ports are chosen at the start)")
 
     def ensure(self, chapter: str) -> None:
-        """Make sure that the cells of a chapter exist; launches only what has no record. See `campaign.ensure`."""
+        """Make sure that the measurements of a chapter exist; launches only what has no record. See `campaign.ensure`."""
         wanted = self.plan.needed(chapter)
         if not wanted and plan.NEEDS[chapter]:
             raise MissingCells(
-                f"The study {self.study.study} has no cells for this chapter.",
+                f"The study {self.study.study} has no measurements for this chapter.",
                 fix="Set code_programs (06) or greedy_tokens (07) above 0 in its file; make study leaves the chapter out.",
             )
         complete = self.store.complete()

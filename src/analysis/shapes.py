@@ -215,7 +215,7 @@ def drafter_bytes(target: Target) -> float:
 
 
 def candidates(target: Target) -> int:
-    """Tokens scored by the drafter's head: top centroids x tokens a centroid, or the whole vocabulary."""
+    """Tokens scored by the drafter's head: top centroids x tokens per centroid, or the whole vocabulary."""
     d = target.drafter
     return d.centroid_top_k * target.vocabulary // d.centroids if d.centroids else target.vocabulary
 

@@ -34,7 +34,7 @@ def test_one_launch_an_arm_measures_all_its_cells_whichever_chapter_asked_first(
     assert launches(store) == ["baseline.1.1", "mtp-k2.1.1"]
     assert (
         campaign.ensure(plan, plan.needed("everything"), store)
-        == f"All {len(plan.cells)} cells are on record; nothing was launched."
+        == f"All {len(plan.cells)} measurements are on record; nothing was launched."
     )
     assert launches(store) == ["baseline.1.1", "mtp-k2.1.1"]
 

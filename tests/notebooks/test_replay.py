@@ -31,7 +31,7 @@ def test_a_replay_launches_nothing(replayed):
     study = load_study("miniature")
     for name in CHAPTERS:
         text = replayed[name].read_text(encoding="utf-8")
-        assert " cells measured in " not in text
+        assert " measurements measured in " not in text
     assert (places.RECORDS["reference"] / study.study / "cells.jsonl").exists()
 
 

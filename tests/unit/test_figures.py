@@ -85,7 +85,7 @@ FIGURES = {
     ),
     "conditional_acceptance": (
         lambda f: figures.acceptance_by_position(acceptance.by_position(f["positions"]), "measured", conditional=True),
-        "Given that all drafts before were right, the next is right 57% of the time",
+        "Where all drafts before are accepted, the next is accepted 57% of the time",
     ),
     "acceptance_length": (
         lambda f: figures.acceptance_length(acceptance.by_arm(f["counted"]), "measured"),

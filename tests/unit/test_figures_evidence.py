@@ -89,7 +89,11 @@ def test_the_study_s_own_figures():
     figure = figures_evidence.step_cost(costs, "miniature")
     assert figure.stamp == "miniature" and f"{RHO[8]:.2f} baseline steps" in figure.title
     sweep = costmodel.predict_sweep(costs, acceptance.by_position(made.positions))
-    assert "within 0%" in figures_evidence.predicted_sweep(sweep, "miniature").title
+    title = figures_evidence.predicted_sweep(sweep, "miniature").title
+    assert title == "Three arms predict the rest of the sweep: the largest error is 0%"
+    off = sweep.assign(error=sweep.error.where(sweep.used, 0.31))
+    title = figures_evidence.predicted_sweep(off, "miniature").title
+    assert title == "Three arms do not predict the rest of the sweep: the largest miss is 31%"
     assert "(as measured)" in tables_evidence.sweep_sentence(sweep)
     two = costs[costs.k.isin([1, 8])]
     ends = costmodel.predict_sweep(two, acceptance.by_position(made.positions))

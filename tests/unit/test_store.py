@@ -140,7 +140,7 @@ def test_a_damaged_line_that_is_not_the_last_is_named_by_its_number(kept, build,
     before = file(kept, name).read_bytes()
     with pytest.raises(StoreError, match=f"Line 2 of .*demo/{name} is not a record") as error:
         Store("demo", root=kept.folder.parent).complete()
-    assert "measured again" in error.value.fix
+    assert "its measurement is then repeated" in error.value.fix
     assert file(kept, name).read_bytes() == before
 
 

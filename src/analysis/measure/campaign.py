@@ -1,7 +1,7 @@
 """Make sure that planned cells exist: launch what is missing, measure it, record it, and nothing else.
 
 The store decides: a cell with a complete record is never measured again. While an arm's server is up, all planned
-cells of that launch are measured, whichever chapter asked first, so a study launches each arm once a replicate.
+cells of that launch are measured, whichever chapter asked first, so a study launches each arm once per replicate.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ def ensure(plan: Plan, wanted: Sequence[Cell], store: Store) -> str:
     """
     missing = _missing(wanted, store)
     if not missing:
-        return f"All {len(wanted)} cells are on record; nothing was launched."
+        return f"All {len(wanted)} measurements are on record; nothing was launched."
     if plan.study.measure == "never":
         raise MissingCells(
-            f"{len(missing)} of {len(wanted)} cells have no record, and measure is 'never'.",
+            f"{len(missing)} of {len(wanted)} measurements have no record, and measure is 'never'.",
             why="The first ones: " + "; ".join(c.label for c in missing[:3]) + ".",
             fix=_mend_of_missing(plan, missing),
         )
@@ -104,7 +104,7 @@ def _measure(plan: Plan, missing: list[Cell], store: Store) -> str:
     if failed:
         error = failed[0]
         raise type(error)(
-            f"{len(failed)} cells failed; the others are on record. The first: {error.what}",
+            f"{len(failed)} measurements failed; the others are on record. The first: {error.what}",
             error.why,
             error.fix,
             error.details,
@@ -275,7 +275,7 @@ def _check(cell: Cell, delta: Counters, answers: list[Answer]) -> None:
         problems.append(f"the prefix cache is off and served {delta.prefix_hits} tokens")
     if problems:
         raise CountersError(
-            f"The token ledger of {cell.label} does not add up.",
+            f"The token counts of {cell.label} do not add up.",
             why="; ".join(problems) + ".",
             fix="Keep the server to the study alone, and run again.",
         )
@@ -394,7 +394,7 @@ class _Tracker:
 
     def done(self, verb: str) -> str:
         minutes = (time.monotonic() - self._begin) / 60
-        text = f"{self._measured} cells {verb} in {self._at} launch{'es' * (self._at != 1)}, {minutes:.1f} min."
+        text = f"{self._measured} measurements {verb} in {self._at} launch{'es' * (self._at != 1)}, {minutes:.1f} min."
         self._line.show(text, final=True)
         return text
 
@@ -403,6 +403,6 @@ class _Tracker:
         pace = self._seconds / self._tokens if self._tokens else 1 / self._plan.study.expect.tok_s
         left = (self._tokens_left * pace + (len(self._launches) - self._at) * self._plan.study.expect.start_s) / 60
         self._line.show(
-            f"{self._where} · cell {self._measured + 1} of {len(self._todo)} ({cell.experiment}, {cell.workload}, {cell.concurrency} stream{'s' * (cell.concurrency > 1)})"
+            f"{self._where} · measurement {self._measured + 1} of {len(self._todo)} ({cell.experiment}, {cell.workload}, {cell.concurrency} stream{'s' * (cell.concurrency > 1)})"
             f" · request {self._answers} of {len(cell.requests)} · about {left:.0f} min left"
         )

@@ -125,7 +125,7 @@ class Client:
                 raise ConnectionLost(
                     "The connection to the server broke during a request.",
                     why=f"{error}.",
-                    fix="Look at the server's log; run again to measure the cell anew.",
+                    fix="Look at the server's log; run again: the measurement is repeated.",
                 ) from None
             except (ValueError, TypeError, AttributeError, KeyError) as error:
                 raise ClientError(
@@ -190,7 +190,7 @@ class Client:
         self._busy.add(channel)
         try:
             if self._closed:
-                raise ClientError("The request was not sent.", why="Another request of its cell failed.")
+                raise ClientError("The request was not sent.", why="Another request of the same measurement failed.")
             yield channel
         finally:
             self._busy.discard(channel)

@@ -188,7 +188,7 @@ class Reader:
             raise ConnectionLost(
                 "The connection to the server broke during a request.",
                 why="The answer stopped before its end ([DONE]).",
-                fix="Look at the server's log; run again to measure the cell anew.",
+                fix="Look at the server's log; run again: the measurement is repeated.",
             )
         if self._usage is None or not self._usage[1]:
             raise ClientError(
@@ -203,7 +203,7 @@ class Reader:
                 if self._finish
                 else "An answer has no finish reason.",
                 why="The engine aborted it, or something between the study and the engine cut it.",
-                fix="Look at the server's log; run again to measure the cell anew.",
+                fix="Look at the server's log; run again: the measurement is repeated.",
             )
         if not self._stamps:
             raise ClientError(
@@ -292,4 +292,4 @@ def _broken_off(error: Any) -> ClientError:
         what = "The engine died during a request."
     else:
         what = "The server broke off an answer with an error."
-    return ConnectionLost(what, why=said, fix="Look at the server's log; run again to measure the cell anew.")
+    return ConnectionLost(what, why=said, fix="Look at the server's log; run again: the measurement is repeated.")

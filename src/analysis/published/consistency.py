@@ -85,7 +85,7 @@ def findings(evidence: Evidence) -> pd.DataFrame:
 
 
 def derived(evidence: Evidence) -> pd.DataFrame:
-    """Every formula on every row that has its inputs: name, where, printed, found, ok; one row a check."""
+    """Every formula on every row that has its inputs: name, where, printed, found, ok; one row per check."""
     cells = _cells(evidence.records)
     baselines = {key: cell for key, cell in cells.items() if key[-2] == 0}
     rows = []

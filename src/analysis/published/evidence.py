@@ -22,7 +22,7 @@ from analysis.errors import EvidenceError
 from analysis.places import DATA
 
 FOLDER = DATA / "published"
-#: quantisations that are named by a source but have no known bytes a parameter
+#: quantisations that are named by a source but have no known bytes per parameter
 OPEN_FORMATS = {"any", "unstated", "int4-autoround", "q4_k_m"}
 
 

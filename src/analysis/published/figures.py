@@ -12,13 +12,15 @@ from analysis.published.claims import family
 from analysis.published.evidence import Evidence
 from analysis.science import costmodel
 from analysis.science.costmodel import Assumptions
-from analysis.show import drawing
+from analysis.show import drawing, words
 from analysis.show.drawing import Axes
 from analysis.show.look import INK, MATPLOTLIB, Style, arm_style
 from analysis.show.outputs import Figure
 
 #: what published figures carry instead of a study's stamp: others measured them
 PUBLISHED = "measured"
+#: a prediction of a speedup that is further off is a miss
+HIT = 0.10
 _MODELS = {
     "gemma-4-31B-it": Style("#0072B2", "solid", "square", "s", "-"),
     "gemma-4-26B-A4B-it": Style("#D55E00", "dash", "circle", "o", "--"),
@@ -35,7 +37,7 @@ _TIMES = "{:.2f}×".format
 
 
 def published_speedups(speedups: pd.DataFrame, evidence: Evidence) -> Figure:
-    """Every published speedup of MTP, one dot a setting; doubtful ones are hollow. In: `physics.speedups`."""
+    """Every published speedup of MTP, one dot per setting; doubtful ones are hollow. In: `physics.speedups`."""
     frame = speedups.assign(label=[_setting(r) for r in speedups.itertuples()])
     frame = frame.sort_values(["doubtful", "speedup"], ascending=[False, True], ignore_index=True)
     sure = frame[~frame["doubtful"]]
@@ -43,7 +45,7 @@ def published_speedups(speedups: pd.DataFrame, evidence: Evidence) -> Figure:
         lambda name: "MoE" if shapes.shape_of(name) and shapes.shape_of(name).experts else "dense"
     )
     middle = sure[sure["speedup"] > 1].groupby(kinds)["speedup"].median()
-    live, still = _dots(frame, "speedup", "published speedup over the own baseline [×]", level=1.0)
+    live, still = _dots(frame, "speedup", "published speedup over the baseline of the same source [×]", level=1.0)
     return Figure(
         live, still,
         "Published gains, in the middle: " + ", ".join(f"{kind} targets {gain:.2f}×" for kind, gain in middle.items()),
@@ -56,7 +58,7 @@ def published_speedups(speedups: pd.DataFrame, evidence: Evidence) -> Figure:
 
 
 def speed_against_bound(checked: pd.DataFrame, evidence: Evidence) -> Figure:
-    """Published speeds as a share of what bandwidth allows; above 1 no honest text can be. In: `physics.physics`."""
+    """Published speeds as a share of what bandwidth allows; above 1 is more than the bandwidth allows. In: `physics.physics`."""
     frame = checked[checked["verdict"] != "not checkable"].copy()
     frame["label"] = [_setting(r) + f", {r.tok_s:.4g} tok/s" for r in frame.itertuples()]
     frame["doubtful"] = frame["verdict"] != physics.POSSIBLE
@@ -89,7 +91,7 @@ def step_cost_published(costs: pd.DataFrame, evidence: Evidence) -> Figure:
         "k",
         "cost",
         "kind",
-        Axes("K (tokens drafted a step)", "cost of a step [baseline steps]", level=1.0, log_x=True, ticks=ks),
+        Axes("K (tokens drafted per step)", "cost of a step [baseline steps]", level=1.0, log_x=True, ticks=ks),
         _KINDS.__getitem__,
     )
     at = own.set_index("k")["rho"]
@@ -155,7 +157,7 @@ def cost_per_million(checked: pd.DataFrame, evidence: Evidence, given: Assumptio
     return Figure(
         live, still, f"A million tokens cost {cheap.cost:.2f} ({cheap.label}) to {dear.cost:.2f} ({dear.label})",
         f"Price {given.price:g} written off over {given.years:g} years, busy {given.utilisation:.0%} of the time, "
-        f"{given.watts:g} W while busy, {given.kwh_price:g} a kWh; published speeds on {given.machine}. Hollow: baseline.",
+        f"{given.watts:g} W while busy, {given.kwh_price:g} per kWh; published speeds on {given.machine}. Hollow: baseline.",
         "Dots by setting: " + "; ".join(f"{r.label}: {r.cost:.2f}" for r in frame.itertuples()) + ".",
         frame[["source", "table", "model", "quantisation", "arm", "k", "workload", "concurrency", "tok_s", "cost"]],
         PUBLISHED, sources=sources_of(frame, evidence), formats={"cost": "{:.2f}".format, "k": "{:.0f}".format},
@@ -172,7 +174,7 @@ def step_cost(costs: pd.DataFrame, stamp: str) -> Figure:
         "k",
         "rho",
         "workload",
-        Axes("K (tokens drafted a step)", "cost of a step [baseline steps]", level=1.0, log_x=True, ticks=ks),
+        Axes("K (tokens drafted per step)", "cost of a step [baseline steps]", level=1.0, log_x=True, ticks=ks),
         drawing.workload_style,
         lo="lo" if has else None,
         hi="hi" if has else None,
@@ -181,7 +183,7 @@ def step_cost(costs: pd.DataFrame, stamp: str) -> Figure:
     return Figure(
         live, still, f"A step with K = {ks[-1]} costs {last:.2f} baseline steps, so it must bring that many tokens",
         "Time of a step over the baseline's, from TPOT and counters at one stream; it is also the acceptance length at which the arm breaks even.",
-        "Lines over K: " + "; ".join(f"{w}: " + ", ".join(f"K={r.k} {r.rho:.2f}" for r in g.itertuples()) for w, g in main.groupby("workload")) + ".",
+        "Lines over K: " + "; ".join(f"{words.workload(w)}: " + ", ".join(f"K={r.k} {r.rho:.2f}" for r in g.itertuples()) for w, g in main.groupby("workload")) + ".",
         main.drop(columns="variant"), stamp,
     )  # fmt: skip
 
@@ -202,21 +204,21 @@ def predicted_sweep(sweep: pd.DataFrame, stamp: str) -> Figure:
     )
     rest = main[~main["used"]]
     worst = rest["error"].abs().max() if len(rest) else float("nan")
-    title = (
-        f"Three launches predict the rest of the sweep within {worst:.0%}"
-        if len(rest)
-        else "Two K only: nothing is left to predict"
-    )
+    title = "Two K only: nothing is left to predict"
+    if len(rest):
+        hit = f"Three arms predict the rest of the sweep: the largest error is {worst:.0%}"
+        missed = f"Three arms do not predict the rest of the sweep: the largest miss is {worst:.0%}"
+        title = hit if worst <= HIT else missed
     return Figure(
         live, still, title,
         "Cost of a step as a line through the smallest and the largest K; acceptance length from the positions of the largest K.",
-        "Lines over K by workload: " + "; ".join(f"{r.workload}, K={r.k}: {r.measured:.2f}× measured, {r.predicted:.2f}× predicted" for r in main.itertuples()) + ".",
+        "Lines over K by workload: " + "; ".join(f"{words.workload(r.workload)}, K={r.k}: {r.measured:.2f}× measured, {r.predicted:.2f}× predicted" for r in main.itertuples()) + ".",
         main.drop(columns="variant"), stamp, formats={"error": "+.1%", "measured": _TIMES, "predicted": _TIMES, "used": lambda v: "fitted" if v else "predicted"},
     )  # fmt: skip
 
 
 def sources_of(frame: pd.DataFrame, evidence: Evidence) -> list[str]:
-    """Where the rows of a figure come from: author, title and tables, one entry a source."""
+    """Where the rows of a figure come from: author, title and tables, one entry per source."""
     about = evidence.sources.set_index("source")
     entries = []
     for source, group in frame.groupby("source", sort=False):
@@ -235,7 +237,7 @@ def _setting(row) -> str:
     """Label of a published setting: source, machine, model, K, workload, streams."""
     model = _short(row.model)
     k = "baseline" if row.arm == "baseline" else "K = ?" if pd.isna(row.k) else f"K = {int(row.k)}"
-    work = "" if row.workload == "unstated" else f", {row.workload}"
+    work = "" if row.workload == "unstated" else f", {words.workload(row.workload)}"
     streams = f", {row.concurrency} streams" if row.concurrency > 1 else ""
     twice = ", 2nd launch" if row.source == "suzuki-shoten" and row.table == "3.1" and row.k == 4 else ""
     label = f", {row.label}" if row.label else ""
@@ -245,7 +247,7 @@ def _setting(row) -> str:
 
 
 def _dots(frame: pd.DataFrame, x: str, title: str, level: float | None = None):
-    """One dot a row of `frame` (column label), from bottom to top; hollow where `doubtful`. Live and static."""
+    """One dot per row of `frame` (column label), from bottom to top; hollow where `doubtful`. Live and static."""
     frame = frame.reset_index(drop=True)
     height = 150 + 19 * len(frame)
     live = go.Figure()

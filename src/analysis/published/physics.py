@@ -21,7 +21,7 @@ SETTING = [
 
 
 def speeds(evidence: Evidence) -> pd.DataFrame:
-    """Published speeds in tok/s, all streams together, one row a setting (the most digits win).
+    """Published speeds in tok/s, all streams together, one row per setting (the most digits win).
 
     Out: the setting's columns, table, tok_s, reading, confidence, computed (True where seconds and a fixed number of
     tokens were printed instead of a speed: suzuki-shoten's ledger shows that its requests ran to their limit of 600).

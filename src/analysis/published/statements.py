@@ -1,6 +1,6 @@
 """What the articles say in words, against our data: machines and models (stated.csv), ties of numbers (relations.yaml).
 
-Pure: frames in, one row a check out (name, kind, where, printed, found, ok).
+Pure: frames in, one row per check out (name, kind, where, printed, found, ok).
 """
 
 from __future__ import annotations

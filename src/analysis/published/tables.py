@@ -8,6 +8,7 @@ from analysis.published import physics
 from analysis.published.evidence import Evidence
 from analysis.science import costmodel
 from analysis.science.costmodel import Assumptions
+from analysis.show import words
 from analysis.show.outputs import Table
 
 _TIMES, _TOK, _TWO = "{:.2f}×".format, "{:.1f}".format, "{:.2f}".format
@@ -29,7 +30,7 @@ def bounds(checked: pd.DataFrame) -> Table:
         "verdict",
         "verdict_measured",
     ]
-    note = "bound: each token on its own experts; bound_identical: streams carry the same text; bound_same: all tokens on the same experts. needs_al: tokens a step that the speed needs at independent routing; K + 1 is the most there is. verdict_measured: at the best bandwidth that others measured."  # fmt: skip
+    note = "Bound: each token on experts of its own. Tokens per step it would need: at that bound; K + 1 is the most a step can give. The last column uses the best bandwidth that others measured."  # fmt: skip
     return Table(odd[columns], "Speeds above the bandwidth bound [tok/s]", {"k": "{:.0f}".format, "tok_s": _TWO} | dict.fromkeys(["bound", "bound_identical", "bound_same", "needs_al"], _TOK), note)  # fmt: skip
 
 
@@ -42,8 +43,8 @@ def uncheckable(checked: pd.DataFrame) -> Table:
 
 
 def step_costs(costs: pd.DataFrame) -> Table:
-    """The overhead column as it should have been: measured, for each published setting."""
-    note = "rho = acceptance length / speedup, in baseline steps; an overhead below one cannot be. rho_independent and rho_same: bytes of a step over bytes of a baseline step."  # fmt: skip
+    """Cost of a step for each published setting, from its acceptance length and speedup. In: `physics.step_costs`."""
+    note = "ρ = acceptance length / speedup, in baseline steps; a value below one is impossible. ρ from bytes: bytes read in a step over those of a baseline step."  # fmt: skip
     return Table(costs, "Cost of a speculative step from published numbers", {"speedup": _TIMES} | dict.fromkeys(["al", "rho", "rho_independent", "rho_same"], "{:.2f}".format), note)  # fmt: skip
 
 
@@ -57,7 +58,7 @@ def conditional(evidence: Evidence) -> Table:
     fits = costmodel.geometric_fit(whole, by=["source", "model", "k"]).set_index(["source", "model", "k"])
     chains = whole.groupby(["source", "model", "k"])["c"].agg(lambda c: " ".join(f"{v:.2f}" for v in c))
     table = fits.join(chains).reset_index()
-    note = "c: acceptance at a position given that the one before was accepted. alpha: the constant c with the same acceptance length; worst: largest difference of its curve to a published p."  # fmt: skip
+    note = "c_i: acceptance at a position where the one before was accepted. α: one c_i for all positions with the same acceptance length."  # fmt: skip
     return Table(
         table, "Conditional acceptance, published", dict.fromkeys(["alpha", "al", "worst"], "{:.3f}".format), note
     )
@@ -65,7 +66,7 @@ def conditional(evidence: Evidence) -> Table:
 
 def rooflines(table: pd.DataFrame) -> Table:
     """Bandwidth bound of each model on each machine. In: `physics.rooflines`."""
-    return Table(table, "The most that bandwidth allows at one stream, FP8 layers [tok/s]", {"fits": lambda v: "yes" if v else "no", "gb_a_token": _TOK, "baseline": _TOK, "k4": _TOK}, "baseline: K = 0. k4: K = 4 with every draft accepted, independent experts. Weights only.")  # fmt: skip
+    return Table(table, "The most that bandwidth allows at one stream, FP8 layers [tok/s]", {"fits": lambda v: "yes" if v else "no", "gb_a_token": _TOK, "baseline": _TOK, "k4": _TOK}, "With K = 4, each token is on experts of its own. Weights only.")  # fmt: skip
 
 
 def footprints(table: pd.DataFrame) -> Table:
@@ -84,14 +85,14 @@ def claims(table: pd.DataFrame) -> Table:
     order = {"contradicted": 0, "reproduced": 1, "not distinguishable": 2, "not tested here": 3}
     shown = table.sort_values("verdict", key=lambda v: v.map(order), kind="stable", ignore_index=True)
     columns = ["says", "source", "table", "verdict", "ours", "published", "detail", "stamp"]
-    note = "A number is met within ten percent on its own machine and model; a shape can hold anywhere. Intervals are 95 % over launches; with one launch, the noise floor."  # fmt: skip
+    note = "A number counts as reproduced within ten percent, on the same machine and model; the direction of an effect can hold anywhere. Intervals are 95 % over launches; with one launch, the noise floor."  # fmt: skip
     return Table(shown[columns], "Published claims and what this study says of them", note=note)
 
 
 def inconsistencies(found: pd.DataFrame) -> Table:
     """What does not fit inside the articles. In: `consistency.findings`."""
     return Table(
-        found[["title", "where", "printed", "found", "note"]], "Numbers of the articles that do not fit together"
+        found[["title", "where", "printed", "found", "note"]], "Numbers of the articles that contradict each other"
     )
 
 
@@ -120,7 +121,7 @@ def assumptions(assumptions: Assumptions) -> Table:
         "price of the machine": f"{assumptions.price:g}",
         "years until written off": f"{assumptions.years:g}",
         "watts while busy": f"{assumptions.watts:g}",
-        "price of a kWh": f"{assumptions.kwh_price:g}",
+        "price per kWh": f"{assumptions.kwh_price:g}",
         "share of the time busy": f"{assumptions.utilisation:.0%}",
         "API prices per million tokens": ", ".join(f"{p:g}" for p in assumptions.api_prices),
     }
@@ -128,7 +129,7 @@ def assumptions(assumptions: Assumptions) -> Table:
 
 
 def break_even(checked: pd.DataFrame, given: Assumptions) -> Table:
-    """Tokens a day above which owning is cheaper, against what the machine can serve, by model and arm."""
+    """Tokens per day above which owning is cheaper, against what the machine can serve, by model and arm."""
     frame = checked[
         (checked["hardware"] == given.machine)
         & (checked["verdict"] == physics.POSSIBLE)
@@ -140,14 +141,14 @@ def break_even(checked: pd.DataFrame, given: Assumptions) -> Table:
     for (model, k), group in frame.groupby(["model", "k"]):
         speed = group["tok_s"].mean()
         served = costmodel.tokens_a_day(speed)
-        row = {"model": model, "k": k, "tok_s": speed, "most a day": served}
+        row = {"model": model, "k": k, "tok_s": speed, "most per day": served}
         for api in given.api_prices:
             needed = costmodel.break_even_tokens(speed, api, given)
             reach = "never: energy costs more" if needed == float("inf") else f"{needed:,.0f}: more than it serves"
-            row[f"at {api:g} a million"] = f"{needed:,.0f}" if needed <= served else reach
+            row[f"at {api:g} per million"] = f"{needed:,.0f}" if needed <= served else reach
         rows.append(row)
     note = "Speed: mean of the three published workloads, one stream. What MTP changes is how much a machine can serve; the threshold moves only by the energy of a token."  # fmt: skip
-    return Table(pd.DataFrame(rows), "Tokens a day above which owning is cheaper than an API", {"k": "{:.0f}".format, "tok_s": _TOK, "most a day": "{:,.0f}".format}, note)  # fmt: skip
+    return Table(pd.DataFrame(rows), "Tokens per day above which owning is cheaper than an API", {"k": "{:.0f}".format, "tok_s": _TOK, "most per day": "{:,.0f}".format}, note)  # fmt: skip
 
 
 def break_even_table(costs: pd.DataFrame) -> Table:
@@ -160,12 +161,12 @@ def break_even_table(costs: pd.DataFrame) -> Table:
         "al": "{:.2f}".format,
         "break_even": "{:.2f}".format,
     }
-    return Table(table, "Acceptance length got and needed, and the speedup that follows", formats, "predicted = al / cost of a step; measured = ratio of TPOT. Both rest on the same runs: they check the books, not each other.")  # fmt: skip
+    return Table(table, "Acceptance length measured and needed, and the speedup that follows", formats, "Predicted: AL / cost of a step. Measured: ratio of TPOT. Both come from the same runs, so they check the arithmetic and not each other.")  # fmt: skip
 
 
 def fits(table: pd.DataFrame) -> Table:
     """Constant conditional acceptance by arm and workload. In: `costmodel.geometric_fit`."""
-    return Table(table[table["variant"] == "main"].drop(columns="variant").reset_index(drop=True), "One number for acceptance: the geometric fit", dict.fromkeys(["alpha", "al", "worst"], "{:.3f}".format), "alpha: constant conditional acceptance with the same acceptance length; worst: largest difference of its curve to a measured p.")  # fmt: skip
+    return Table(table[table["variant"] == "main"].drop(columns="variant").reset_index(drop=True), "Acceptance described by one number: the same c_i at every position", dict.fromkeys(["alpha", "al", "worst"], "{:.3f}".format), "α: one c_i for all positions that gives the same acceptance length.")  # fmt: skip
 
 
 def sweep_sentence(sweep: pd.DataFrame) -> str:
@@ -175,5 +176,5 @@ def sweep_sentence(sweep: pd.DataFrame) -> str:
     for workload, group in main.groupby("workload", sort=False):
         guess, best = group.loc[group["predicted"].idxmax()], group.loc[group["measured"].idxmax()]
         same = "as measured" if guess.k == best.k else f"measured best is K = {best.k}"
-        parts.append(f"K = {guess.k} for {workload} ({same})")
+        parts.append(f"K = {guess.k} for {words.workload(workload)} ({same})")
     return "Predicted from the baseline, the smallest and the largest K, the best choice is " + ", ".join(parts) + "."

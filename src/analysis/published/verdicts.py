@@ -80,7 +80,7 @@ def context(study) -> dict:
 
 
 def summarise(frames, about: dict, programs: pd.DataFrame | None = None) -> pd.DataFrame:
-    """All numbers of a study that claims can ask for, one row a number (columns `claims.SUMMARY`).
+    """All numbers of a study that claims can ask for, one row per number (columns `claims.SUMMARY`).
 
     In: frames (cells, requests, positions, launches), context, and `generated.frame` of the programs if they were run.
     Metrics: speedup [x], tok_s [tok/s], acceptance_rate, p (shares), acceptance_length, mean_accepted [tokens],
@@ -124,7 +124,7 @@ def sentence(table: pd.DataFrame) -> str:
     counts = table["verdict"].value_counts()
     told = ", ".join(f"{counts[name]} {name}" for name in counts.index)
     mine = table[(table["verdict"] == REPRODUCED) & (table["stamp"] == "miniature")]
-    note = f" {len(mine)} of the reproduced ones are shapes of the miniature: no evidence about Gemma 4." * (
+    note = f" {len(mine)} of the reproduced ones are directions seen on the miniature: no evidence about Gemma 4." * (
         len(mine) > 0
     )
     return f"Of {len(table)} published claims: {told}.{note}"

@@ -79,12 +79,12 @@ POSITIONS = pa.DataFrameSchema(
 
 
 def cells(records: list[dict[str, Any]]) -> pd.DataFrame:
-    """One row a cell: keys, status, wall_s [s], tokens and drafts [counts]."""
+    """One row per cell: keys, status, wall_s [s], tokens and drafts [counts]."""
     return _frame(records, CELLS)
 
 
 def requests(records: list[dict[str, Any]]) -> pd.DataFrame:
-    """One row a request: seconds, ttft, last [s]; tpot [s/token] = (last − ttft)/(completion_tokens − 1); speeds [1/s].
+    """One row per request: seconds, ttft, last [s]; tpot [s/token] = (last − ttft)/(completion_tokens − 1); speeds [1/s].
 
     ``repetition`` is the share of 8-word windows (16-character ones in a text without spaces) seen before: a text
     that collapsed into repetition is near 1.
@@ -103,12 +103,12 @@ def requests(records: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def positions(records: list[dict[str, Any]]) -> pd.DataFrame:
-    """One row a cell and draft position (0-based): drafts and accepted tokens [counts]."""
+    """One row per cell and draft position (0-based): drafts and accepted tokens [counts]."""
     return _frame(records, POSITIONS)
 
 
 def launches(records: list[dict[str, Any]]) -> pd.DataFrame:
-    """One row a launch: arm, k, launch, ready_s, first_request_s [s] and the startup facts as columns."""
+    """One row per launch: arm, k, launch, ready_s, first_request_s [s] and the startup facts as columns."""
     columns = ["launch_id", "launch", "arm", "variant", "k", "ready_s", "first_request_s", "command", "causes"]
     rows = [
         {**{c: r.get(c) for c in columns}, **{fact: v for fact, v in r["facts"].items() if fact != "k"}}

@@ -190,7 +190,7 @@ class Store:
                 raise StoreError(
                     f"Line {number} of {self._shown(path)} is not a record.",
                     why="The file was edited or damaged: only a last line can be torn by a crash.",
-                    fix=f"Delete that line (sed -i {number}d FILE); its cell is then measured again.",
+                    fix=f"Delete that line (sed -i {number}d FILE); its measurement is then repeated.",
                     details=line[:200].decode(errors="replace"),
                 ) from None
 

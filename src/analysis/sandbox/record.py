@@ -1,6 +1,6 @@
 """The stand-in series that generated programs download: seeded random months, written to data/sandbox/n225_monthly.csv.
 
-No market data is in it. A geometric random walk gives one row a month; the seed and the arithmetic below are the
+No market data is in it. A geometric random walk gives one row per month; the seed and the arithmetic below are the
 whole source, so the file can be made again byte for byte: ``python -m analysis.sandbox.record``.
 """
 

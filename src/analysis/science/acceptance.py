@@ -17,7 +17,7 @@ _COUNTS = ["requests", "completion_tokens", "drafts", "draft_tokens", "accepted"
 
 
 def by_arm(cells: pd.DataFrame, by: Sequence[str] = ("variant", "arm", "k", "workload")) -> pd.DataFrame:
-    """AL [tokens/step] and AR of the MTP arms. In: cell frame. Out: one row a group with counts, al, ar."""
+    """AL [tokens/step] and AR of the MTP arms. In: cell frame. Out: one row per group with counts, al, ar."""
     sums = cells[cells.k > 0].groupby(list(by), as_index=False)[_COUNTS].sum()
     sums["al"] = 1 + sums.accepted / sums.drafts.where(sums.drafts > 0)
     sums["ar"] = sums.accepted / sums.draft_tokens.where(sums.draft_tokens > 0)
@@ -25,7 +25,7 @@ def by_arm(cells: pd.DataFrame, by: Sequence[str] = ("variant", "arm", "k", "wor
 
 
 def by_position(positions: pd.DataFrame, by: Sequence[str] = ("variant", "arm", "k", "workload")) -> pd.DataFrame:
-    """p_i with its Wilson interval, and c_i. In: position frame. Out: one row a group and position (0-based).
+    """p_i with its Wilson interval, and c_i. In: position frame. Out: one row per group and position (0-based).
 
     The interval treats drafts as independent, which neighbours in a text are not: read it as a lower bound of the spread.
     """

@@ -1,6 +1,6 @@
 """What a speculative step costs, what it must bring, and what tokens cost. Pure: frames and numbers in and out.
 
-Speedup at one stream S(K) = AL(K) / rho(K): AL tokens a step, a step costing rho baseline steps (Leviathan et al.
+Speedup at one stream S(K) = AL(K) / rho(K): AL tokens per step, a step costing rho baseline steps (Leviathan et al.
 2211.17192). rho is measured, never assumed: the time of a step is decode time over steps, and the engine counts steps.
 """
 
@@ -81,7 +81,7 @@ def step_cost(steps: pd.DataFrame) -> pd.DataFrame:
 def side_by_side(paired: pd.DataFrame, costs: pd.DataFrame, floor: NoiseFloor) -> pd.DataFrame:
     """Variants at equal K: what a step brings, what it costs, what is gained, and whether the gain differs from main's.
 
-    In: `speedup.paired`, `step_cost`, the noise floor. Out: one row a workload, K and variant that main has too: al, rho,
+    In: `speedup.paired`, `step_cost`, the noise floor. Out: one row per workload, K and variant that main has too: al, rho,
     speedup, lo, hi, ratio (its speedup over main's), verdict ("" for main; more | less | not distinguishable: intervals
     that do not overlap, or for one launch a ratio beyond the noise floor). Empty where there is one variant.
     """
@@ -176,7 +176,7 @@ def best_k(al: Mapping[int, float], rho: Mapping[int, float]) -> int:
 class Assumptions:
     """What a token's cost rests on besides speed. Money in one currency throughout.
 
-    machine (name in data/hardware.yaml), price of the machine, years of use, watts while busy, price of a kWh, share of
+    machine (name in data/hardware.yaml), price of the machine, years of use, watts while busy, price per kWh, share of
     the time it is busy, API prices per million tokens to compare with. Idle power and labour are left out.
     """
 
@@ -231,10 +231,10 @@ def cost_per_million(tok_s: float, given: Assumptions) -> float:
 
 
 def break_even_tokens(tok_s: float, api_price: float, given: Assumptions) -> float:
-    """Tokens a day above which owning is cheaper than `api_price` per million; infinite if energy alone costs more.
+    """Tokens per day above which owning is cheaper than `api_price` per million; infinite if energy alone costs more.
 
-    Fixed cost a day / (API price - energy) per token. Speed enters only through energy a token; what speed really moves
-    is how many tokens a day the machine can serve: compare with `tokens_a_day`.
+    Fixed cost per day / (API price - energy) per token. Speed enters only through energy per token; what speed really moves
+    is how many tokens per day the machine can serve: compare with `tokens_a_day`.
     """
     energy = given.watts / 1000 / 3600 / tok_s * given.kwh_price
     margin = api_price / 1e6 - energy

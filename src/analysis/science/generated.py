@@ -12,7 +12,7 @@ CHECKS = ["parsed", "ran", "columns_ok", "rows_ok", "returns_ok", "chart_written
 
 
 def frame(requests: pd.DataFrame, outcomes: dict[tuple[str, int], dict[str, Any]]) -> pd.DataFrame:
-    """One row a program: arm, k, seed, code, generate_s [s], tokens, then the outcome's columns with execute_s [s].
+    """One row per program: arm, k, seed, code, generate_s [s], tokens, then the outcome's columns with execute_s [s].
 
     ``outcomes`` are records by (cell_id, index) as `Session.execute` keeps them. A program that was not run has no value
     in the columns of checks; ``wall`` says behind which it ran ("" in records from before it was kept).

@@ -13,7 +13,7 @@ from analysis.science.stats import mcnemar, wilson
 
 
 def pairs(requests: pd.DataFrame) -> pd.DataFrame:
-    """Greedy texts side by side: one row a comparison, workload and prompt.
+    """Greedy texts side by side: one row per comparison, workload and prompt.
 
     Out: comparison (``baseline ~ baseline`` or ``baseline ~ <arm>``), workload, prompt_id, same (bool),
     common (share of the shorter text before the first difference).

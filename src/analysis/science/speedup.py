@@ -17,7 +17,7 @@ KEYS = ["variant", "arm", "k", "workload"]
 def runs(requests: pd.DataFrame) -> pd.DataFrame:
     """Timing requests by arm, workload and repeat: means of seconds, tok/s, ch/s, characters, TTFT, TPOT.
 
-    Out: one row an arm, launch, workload and repeat; seconds [s], ttft [s], tpot [s/token], speeds [1/s].
+    Out: one row per arm, launch, workload and repeat; seconds [s], ttft [s], tpot [s/token], speeds [1/s].
     """
     timing = requests[requests.experiment == "timing"]
     columns = [
@@ -35,7 +35,7 @@ def runs(requests: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_workload(requests: pd.DataFrame) -> pd.DataFrame:
-    """Means of `runs` with the standard deviation of seconds over prompts and repeats. One row an arm and workload."""
+    """Means of `runs` with the standard deviation of seconds over prompts and repeats. One row per arm and workload."""
     timing = requests[requests.experiment == "timing"]
     table = timing.groupby(KEYS, as_index=False).agg(
         requests=("seconds", "size"),

@@ -18,7 +18,7 @@ def geometric_mean(ratios: Sequence[float]) -> float:
 
 
 def ratio_interval(ratios: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """Student t interval of a geometric mean of independent ratios (one a launch); NaN for fewer than two."""
+    """Student t interval of a geometric mean of independent ratios (one per launch); NaN for fewer than two."""
     logs = np.log(np.asarray(ratios, dtype=float))
     if len(logs) < 2:
         return float("nan"), float("nan")

@@ -29,7 +29,7 @@ class Attached(Running):
             raise ServerError(
                 f"The external server at {self.url} stopped answering while {doing}.",
                 why="It was ended, or it crashed: its log is with whoever started it.",
-                fix="Start the same arm again, then run again: only the cut cell is measured anew.",
+                fix="Start the same arm again, then run again: only the measurement that was cut is repeated.",
             )
 
 

@@ -126,7 +126,7 @@ def acceptance_by_position(positions: pd.DataFrame, stamp: str, conditional: boo
         deepest[deepest.position == deepest.position.max()][y].mean(),
     )
     if conditional:
-        title = f"Given that all drafts before were right, the next is right {deepest[y].mean():.0%} of the time"
+        title = f"Where all drafts before are accepted, the next is accepted {deepest[y].mean():.0%} of the time"
         caption = "c_i = p_i / p_(i−1): where the line is flat, every position is as hard as the one before."
     else:
         title = (
@@ -154,7 +154,7 @@ def acceptance_length(arms: pd.DataFrame, stamp: str) -> Figure:
     top = part.loc[part.al.idxmax()]
     return Figure(
         live, still, f"A step yields up to {top.al:.2f} tokens: {words.workload(top.workload)} at K = {top.k}",
-        "AL = 1 + accepted / drafts, the bonus token counted, from the engine's counters over the timing cells.",
+        "AL = 1 + accepted / drafts, the bonus token counted, from the engine's counters over the timing measurements.",
         "Lines over K: " + "; ".join(f"{words.workload(r.workload)}, K={r.k}: {r.al:.2f}" for r in part.itertuples()) + ".",
         part.drop(columns="variant"), stamp,
     )  # fmt: skip

@@ -10,7 +10,7 @@ from analysis.show.outputs import Panel
 
 
 def of_programs(programs: pd.DataFrame) -> list[Panel]:
-    """One panel an arm: its first program that has a chart (else its first), with outcome and chart."""
+    """One panel per arm: its first program that has a chart (else its first), with outcome and chart."""
     found = []
     for (arm, _k), group in programs.sort_values("k").groupby(["arm", "k"], sort=False):
         group = group.assign(**{c: group[c].fillna("") for c in ("chart", "code", "reason")})

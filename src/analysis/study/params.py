@@ -177,10 +177,10 @@ class Study(Frozen):
     timing_tokens: PositiveInt = Field(600, description="fixed length of a timing request")
     natural_stop: bool = Field(False, description="timing requests may stop early, as the articles measured")
     load_every_k: bool = Field(False, description="every K under load, not the study's K alone")
-    concurrency_rounds: PositiveInt = Field(2, description="requests a stream in a concurrency cell")
+    concurrency_rounds: PositiveInt = Field(2, description="requests per stream in a concurrency measurement")
     code_programs: Annotated[int, Field(ge=0)] = Field(6, description="programs generated an arm in chapter 06")
     code_tokens: PositiveInt = 1500
-    greedy_tokens: Annotated[int, Field(ge=0)] = Field(200, description="0 = no losslessness cells")
+    greedy_tokens: Annotated[int, Field(ge=0)] = Field(200, description="0 = no losslessness measurements")
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     top_k: Annotated[int, Field(ge=0, le=10**6)] | None = Field(
@@ -193,7 +193,7 @@ class Study(Frozen):
     raw_endpoint: bool = Field(False, description="adds the raw-completions experiment, a known trap")
     remeasure: Annotated[int, Field(ge=0, le=5)] = Field(
         1,
-        description="times that a cell measured on a disturbed machine is measured again; a tenth of a launch at most",
+        description="how often a measurement on a disturbed machine is made again; a tenth of a launch at most",
     )
     warmup: Annotated[int, Field(ge=0)] = 1
     request_minutes: PositiveFloat = Field(15, description="time limit of one request")

@@ -301,7 +301,7 @@ def _in_turn(study: Study, prompts: tuple[Prompt, ...], repeat: int) -> tuple[Re
 
 
 def _at_once(study: Study, prompts: tuple[Prompt, ...], level: int) -> tuple[Request, ...]:
-    """``concurrency_rounds`` requests a stream (at least four in all); each has its own seed, so no two texts are the same."""
+    """``concurrency_rounds`` requests per stream (at least four in all); each has its own seed, so no two texts are the same."""
     count = max(level, 4) * study.concurrency_rounds
     return tuple(
         Request(prompts[i % len(prompts)].id, prompts[i % len(prompts)].text, study.seed + 100 + i, i % level)

@@ -176,7 +176,7 @@ def _day(value):
 
 
 def _months():
-    """The record: one row a month, labelled with the month's first day."""
+    """The record: one row per month, labelled with the month's first day."""
     with open(os.path.join(os.path.dirname(__file__), "prices.bin"), "rb") as file:
         text = io.StringIO(zlib.decompress(file.read()).decode())
     frame = pd.read_csv(text, comment="#", parse_dates=["date"], index_col="date").rename(columns=str.title)

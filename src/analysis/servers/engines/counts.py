@@ -32,9 +32,9 @@ def difference(before: Counters, after: Counters) -> Counters:
     if fell := [key for key, (a, b) in pairs.items() if b < a]:
         a, b = pairs[fell[0]]
         raise CountersError(
-            f"The counter {fell[0]} fell from {a} to {b} during a cell.",
+            f"The counter {fell[0]} fell from {a} to {b} during a measurement.",
             why="The engine restarted, or somebody reset it.",
-            fix="Run again: the cell is measured anew.",
+            fix="Run again: the measurement is repeated.",
         )
     return Counters(
         **{key: b - a for key, (a, b) in pairs.items() if key in TOTALS},
