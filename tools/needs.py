@@ -80,7 +80,7 @@ def message(found, lock):
     if not found.make:
         missing.append(("make", "it starts every command of the README"))
         packages.append("make")
-    fixes = _install(packages, found)
+    fixes = _install(packages, found, lock)
     if found.avx2 is False:
         missing.append(("AVX2", "this CPU has none, and vLLM's CPU build cannot start without it"))
         fixes.append("for AVX2: another machine (the published pages in reports/ open in any browser)")
@@ -114,7 +114,7 @@ def cpu_has(flag):
         return None
 
 
-def _install(packages, found):
+def _install(packages, found, lock):
     """Commands to paste, the one for this system first: apt, dnf, and conda where there is no root."""
     if not packages:
         return []
@@ -125,12 +125,16 @@ def _install(packages, found):
     sudo = "" if found.root else "sudo "
     if found.conda:
         return ["conda install -c conda-forge " + names["conda"]]
+    # environment.yml pins the CPU build; on a GPU conda brings Python only
+    environment = "env create -f environment.yml"
+    if lock.startswith("cuda"):
+        environment = "create -y -n gemma4-mtp -c conda-forge python=3.12 pip make git"
     commands = {
         "apt": ("Debian, Ubuntu", "%sapt-get install -y %s" % (sudo, names["apt"])),
         "dnf": ("Fedora, RHEL", "%sdnf install -y %s" % (sudo, names["dnf"])),
         "conda": (
             "conda, no root needed",
-            'conda env create -f environment.yml && conda activate gemma4-mtp && make study VENV="$CONDA_PREFIX"',
+            'conda %s && conda activate gemma4-mtp && make study VENV="$CONDA_PREFIX"' % environment,
         ),
     }
     order = sorted(commands, key=lambda system: system != found.system)

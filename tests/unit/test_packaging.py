@@ -358,6 +358,7 @@ def test_the_command_of_this_system_comes_first_and_root_needs_no_sudo():
     text = needs.message(WHOLE._replace(libnuma=False, system="dnf", root=True), "cpu-x86_64")
     assert "1 need of the study is missing here." in text
     assert "Fix: dnf install -y numactl-libs    # Fedora" in text
+    assert "conda create -y -n gemma4-mtp" in needs.message(WHOLE._replace(git=False), "cuda-aarch64")
     inside = needs.message(WHOLE._replace(libnuma=False, conda=True), "cpu-x86_64")
     assert "Fix: conda install -c conda-forge libnuma" in inside and "apt" not in inside
 
