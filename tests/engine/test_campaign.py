@@ -196,7 +196,7 @@ def test_a_worker_that_dies_during_a_request_is_waited_for_until_the_server_ends
     plan, store = study("worker-dies-mid-cell")
     with pytest.raises(ServerError, match="stopped while measuring") as error:
         campaign.ensure(plan, plan.needed("baseline"), store)
-    assert "server.log" in str(error.value) and "died unexpectedly (exit code: -9)" in str(error.value)
+    assert "server.log" in str(error.value) and "was killed from outside (signal 9)" in str(error.value)
 
 
 def test_a_frozen_engine_ends_its_launch_after_one_limit_and_is_named(study):

@@ -178,6 +178,10 @@ ODD = {
     "finish": 'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": 3}]}\n\n',
     "usage": 'data: {"choices": [], "usage": "five"}\n\n',
     "steps": 'data: {"choices": [], "metrics": {"speculative_decoding": {"per_step_accepted": [1, null]}}}\n\n',
+    "steps of other steps": 'data: {"choices": [], "metrics": {"speculative_decoding": '
+    '{"per_step_accepted": [1, 1], "per_step_drafted": [2]}}}\n\n',
+    "more accepted than drafted": 'data: {"choices": [], "metrics": {"speculative_decoding": '
+    '{"per_step_accepted": [3], "per_step_drafted": [2]}}}\n\n',
     "html": "data: <html>proxy error</html>\n\n",
     "bytes": "data: \udcff\udcfe\n\n",
 }

@@ -150,9 +150,8 @@ def _launch(plan: Plan, arm: Arm, number: int, store: Store, tracker: _Tracker) 
                 "provenance": provenance.collect(plan.study.hash),
             },
         )
-        spare = (
-            max(1, len(todo) // 10) if plan.study.remeasure else 0
-        )  # a machine that is never quiet ends all the same
+        # a machine that is never quiet ends all the same
+        spare = max(1, len(todo) // 10) if plan.study.remeasure else 0
         for cell in todo:
             tracker.cell(cell)
             try:
@@ -242,7 +241,7 @@ def _cell(cell: Cell, client: Client, server, tracker: _Tracker) -> tuple[dict, 
 
 def _causes(arm: Arm, delta: Counters, answers: list[Answer], said: str) -> list[diagnosis.Cause]:
     """What is wrong with a measured cell, by its counts, the requests' own records and what the log said meanwhile."""
-    steps = [pair for a in answers for pair in zip(a.steps_drafted, a.steps_accepted, strict=True)]
+    steps = [pair for a in answers for pair in zip(a.steps_drafted, a.steps_accepted, strict=False)]
     return diagnosis.of_counts(
         arm.k,
         delta.drafts,

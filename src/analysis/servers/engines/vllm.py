@@ -55,6 +55,12 @@ class Vllm(Engine):
         accepted, drafted = (
             counts(steps.get(f"per_step_{what}"), f"per_step_{what}") for what in ("accepted", "drafted")
         )
+        if (
+            drafted
+            and accepted
+            and (len(drafted) != len(accepted) or any(a > d for a, d in zip(accepted, drafted, strict=False)))
+        ):
+            raise ValueError("its steps accept more than they draft, or are not the same steps")
         return Ledger(steps_accepted=accepted, steps_drafted=drafted)
 
     def parse(self, text: str, k: int, model: str | None = None) -> Counters:
