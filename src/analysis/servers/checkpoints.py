@@ -16,7 +16,10 @@ from analysis.study.plan import Arm
 
 HUB_IN_CONTAINER = "/root/.cache/huggingface"
 #: Name of a format in data/models.yaml by the words of a checkpoint's name.
-FORMATS = (("nvfp4", "nvfp4"), ("fp8", "fp8"), ("awq", "awq-int4"), ("int4", "int4"), ("gguf", "gguf"))
+FORMATS = (
+    *(("nvfp4", "nvfp4"), ("fp8", "fp8"), ("gguf", "gguf"), ("awq", "awq-int4"), ("unquantized", "bf16")),
+    *(("w4a16", "int4"), ("gptq", "int4"), ("int4", "int4"), ("4bit", "int4"), ("4-bit", "int4"), ("qat", "int4")),
+)
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ def format_of(name: str, config: dict[str, Any]) -> str:
     for word, known in FORMATS:
         if word in name.lower() or (method and f'"{word}' in method):
             return known
-    return "bf16"
+    return "int4" if re.search(r'"(?:num_)?bits": 4\b', method) else "bf16"
 
 
 def family(name: str) -> str | None:

@@ -40,13 +40,17 @@ class Engine:
 
 @dataclass(frozen=True)
 class Machine:
-    """What a launch needs to know of this machine. ``shared_gib`` is free in /dev/shm; None where there is none."""
+    """What a launch needs to know of this machine. ``shared_gib`` is free in /dev/shm; None where there is none.
+
+    ``unused_gib`` is memory that nothing uses, not even the page cache; ``free_gib`` counts the page cache as free.
+    """
 
     gpus: tuple[Gpu, ...] = ()
     total_gib: float = 0.0
     free_gib: float = 0.0
     hami: str | None = None
     shared_gib: float | None = None
+    unused_gib: float | None = None
 
     @property
     def device_gib(self) -> float | None:
@@ -63,7 +67,7 @@ def look() -> Machine:
     """This machine now. Nothing here raises: what cannot be read is None."""
     memory = psutil.virtual_memory()
     shared = free_gib(SHARED) if SHARED.is_dir() else None
-    return Machine(tuple(_gpus()), memory.total / GIB, memory.available / GIB, _hami(), shared)
+    return Machine(tuple(_gpus()), memory.total / GIB, memory.available / GIB, _hami(), shared, memory.free / GIB)
 
 
 def memory_floor(arm: Arm) -> float:
