@@ -100,7 +100,7 @@ def test_a_cell_whose_line_was_torn_is_missing_to_the_campaign(kept, build, cell
         kept.append(record(cell))
     assert "nothing was launched" in campaign.ensure(study, cells, kept)
     file(kept).write_bytes(file(kept).read_bytes()[:-2])
-    with pytest.raises(MissingCells, match=f"1 of {len(cells)} cells"):
+    with pytest.raises(MissingCells, match=f"1 of {len(cells)} measurements"):
         campaign.ensure(study, cells, Store("demo", root=kept.folder.parent))
 
 
