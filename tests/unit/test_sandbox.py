@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
+import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -51,6 +52,19 @@ def test_a_marked_block_comes_before_an_unmarked_one():
 
 def test_a_block_that_the_token_limit_cut_off_is_given_back_as_incomplete():
     assert extract("Sure!\n```python\ndef f():\n    return") == Program("def f():\n    return", complete=False)
+
+
+@pytest.mark.parametrize(
+    "line", ["```" + " " * 200_000 + "`", "~" * 200_000 + "`", "\t" * 200_000 + "``", "```py " * 40_000]
+)
+def test_a_line_of_blanks_or_fence_characters_without_end_is_read_once(line):
+    begin = time.process_time()
+    assert extract(f"{line}\n```py\nx = 1\n```") == Program("x = 1")
+    assert time.process_time() - begin < 5  # milliseconds here; hours where a line is read anew from each blank
+
+
+def test_a_mark_may_have_blanks_before_and_after_it():
+    assert extract("``` \t python  \nx = 1\n```") == Program("x = 1")
 
 
 def test_a_longer_fence_may_hold_a_shorter_one():

@@ -32,6 +32,8 @@ def test_a_gpu_adds_power_clocks_heat_and_energy():
         ({"throttled": ["power brake"]}, "slowed: power brake"),
         ({"clock_mhz": [1584.0, 1980.0]}, ""),
         ({"clock_mhz": [850.0, 1980.0]}, "fell from 1980 to 850 MHz"),
+        ({"clock_mhz": [1502.0, 1502.0], "most_clock_mhz": 3003.0}, ""),
+        ({"clock_mhz": [690.0, 850.0], "most_clock_mhz": 3003.0}, "never above 850 of 3003 MHz"),
         ({}, ""),
     ],
 )

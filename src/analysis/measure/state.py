@@ -23,6 +23,9 @@ OTHERS_CORES = 0.25
 STEAL = 0.05
 #: Share of its fastest clock below which a GPU is slow within one cell.
 SLOW_CLOCK = 0.8
+#: Share of the clock a GPU can reach below which it is held low for the whole cell: a GB10 may be stuck at 690 to 890 of
+#: 3003 MHz until its power cable is pulled, and nothing else says so.
+HELD_CLOCK = 0.5
 SAMPLE_S = 0.5
 #: NVML's reasons that mean heat or a power emergency: software and hardware thermal slowdown, hardware slowdown, power brake.
 _THERMAL = {
@@ -53,6 +56,7 @@ class Gpu:
     temperature_c: list[float] = field(default_factory=list)
     reasons: int = 0
     energy_j: float | None = None
+    most_mhz: float | None = None
 
 
 class Watch:
@@ -95,7 +99,7 @@ def summary(before: Clocks, after: Clocks, seconds: float, cores: int, memory_gi
     dict
         ``others_cores`` and ``client_cores`` [mean cores in use], ``steal`` [share of the machine], ``memory_gib``
         [available at the end], ``server_faults`` [major page faults]; with a GPU ``power_w``, ``clock_mhz`` (lowest and
-        highest), ``temperature_c`` (highest), ``throttled`` (NVML's reasons) and ``energy_j``.
+        highest), ``most_clock_mhz`` [what it can reach], ``temperature_c`` (highest), ``throttled`` (NVML's reasons) and ``energy_j``.
     """
     seconds = max(seconds, 1e-6)
     server, client = after.server - before.server, after.client - before.client
@@ -109,6 +113,8 @@ def summary(before: Clocks, after: Clocks, seconds: float, cores: int, memory_gi
     }
     if gpu.clock_mhz:
         found["clock_mhz"] = [min(gpu.clock_mhz), max(gpu.clock_mhz)]
+        if gpu.most_mhz:
+            found["most_clock_mhz"] = gpu.most_mhz
     if gpu.power_w:
         found["power_w"] = round(sum(gpu.power_w) / len(gpu.power_w), 1)
     if gpu.temperature_c:
@@ -132,6 +138,11 @@ def disturbance(state: dict[str, Any]) -> str:
     low, high = state.get("clock_mhz", (1, 1))
     if low < SLOW_CLOCK * high:
         found.append(f"the GPU's clock fell from {high:.0f} to {low:.0f} MHz")
+    if high < HELD_CLOCK * state.get("most_clock_mhz", 0):
+        most = state["most_clock_mhz"]
+        found.append(
+            f"the GPU's clock was never above {high:.0f} of {most:.0f} MHz (pull its power cable for a minute)"
+        )
     return "; ".join(found)
 
 
@@ -181,6 +192,8 @@ def _read_gpu(handle: Any, gpu: Gpu) -> None:
         gpu.power_w.append(pynvml.nvmlDeviceGetPowerUsage(handle) / 1000)
     with contextlib.suppress(pynvml.NVMLError):
         gpu.clock_mhz.append(float(pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM)))
+    with contextlib.suppress(pynvml.NVMLError):
+        gpu.most_mhz = float(pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_SM))
     with contextlib.suppress(pynvml.NVMLError):
         gpu.temperature_c.append(float(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU)))
     with contextlib.suppress(pynvml.NVMLError):

@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 
 PYTHON = {"python", "py", "python3"}
-OPENING = re.compile(r"^(?P<indent>[ \t]*)(?P<fence>`{3,}|~{3,})[ \t]*(?P<info>[^`\n]*)$")
+# possessive: a line is read once, however many blanks or fence characters it has
+OPENING = re.compile(r"(?P<indent>[ \t]*+)(?P<fence>`{3,}+|~{3,}+)(?P<info>[^`\n]*+)\Z")
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,11 @@ def of_machine(plan: Plan, here: machine.Machine) -> Iterator[Check]:
         memory = f"{gpu.total_gib:.1f} GiB" if gpu.total_gib else f"shares the system's {here.total_gib:.0f} GiB"
         yield Check(f"GPU {number}", "ok", f"{gpu.name}, {memory}, driver {gpu.driver}")
         readable = gpu.clock_mhz is not None and gpu.power_limit_w is not None
-        clock = f"{gpu.clock_mhz:.0f} MHz" if gpu.clock_mhz else "clock not readable"
+        clock = (
+            f"at most {gpu.clock_mhz:.0f} MHz (the clock under load is kept beside every measurement)"
+            if gpu.clock_mhz
+            else "clock not readable"
+        )
         power = f"{gpu.power_limit_w:.0f} W" if gpu.power_limit_w else "power limit not readable"
         fix = "" if readable else "Note the power mode by hand: it moves every speed."
         yield Check(f"GPU {number} clock and power", "ok" if readable else "warn", f"{clock}, {power}", fix)
