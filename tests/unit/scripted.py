@@ -64,19 +64,28 @@ class Script(BaseHTTPRequestHandler):
         self.send_response(200)
         for name, value in self.server.headers.items():
             self.send_header(name, value)
-        self.send_header("Connection", "close")
+        chunked = self.server.headers.get("Transfer-Encoding") == "chunked"
+        self.server.connections.add(self.client_address)
+        if not chunked:
+            self.send_header("Connection", "close")
         self.end_headers()
+
+        def write(content):
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(content), content) if chunked else content)
+
         with contextlib.suppress(OSError):
             for event in self.server.events() if callable(self.server.events) else self.server.events:
                 if isinstance(event, float):
                     time.sleep(event)
                 elif isinstance(event, bytes):
-                    self.wfile.write(event)
+                    write(event)
                 else:
                     data = event if isinstance(event, str) else json.dumps(event)
-                    self.wfile.write(f"data: {data}\n\n".encode())
+                    write(f"data: {data}\n\n".encode())
                 self.wfile.flush()
-        self.close_connection = True
+            if chunked:
+                self.wfile.write(b"0\r\n\r\n")
+        self.close_connection = not chunked or self.server.hangs_up
 
 
 @contextlib.contextmanager
@@ -84,6 +93,7 @@ def serving(events=(), pages=None, status=200, models=(MODEL,), headers=None):
     """A scripted server; yields (url, server), with what it was asked in ``server.seen``."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Script)
     server.daemon_threads, server.handle_error = True, lambda *_: None
+    server.connections, server.hangs_up = set(), False
     server.events, server.status, server.seen, server.headers = events, status, [], headers or {}
     listed = {"object": "list", "data": [{"id": name, "object": "model"} for name in models]}
     server.pages = {"/health": (200, b""), "/v1/models": (200, listed), **(pages or {})}

@@ -66,6 +66,27 @@ def test_a_sound_answer_is_read_whole():
     assert answer.text == "".join(f"word{i} " for i in range(8)) and answer.thinking_chunks == 0
 
 
+@pytest.mark.parametrize("hangs_up", [False, True])
+def test_a_connection_is_kept_between_requests_and_opened_anew_where_the_server_let_go(hangs_up):
+    asked = cell()
+    with serving(sound(8), headers={"Transfer-Encoding": "chunked"}) as (url, script):
+        script.hangs_up = hangs_up
+        client = Client(url, LIMIT)
+        for _ in range(3):
+            assert client.ask(asked, asked.requests[0]).completion_tokens == 8
+            time.sleep(0.05)
+        client.close()
+        assert len(script.connections) == (3 if hangs_up else 1)
+
+
+def test_a_chunked_answer_that_is_cut_is_a_broken_connection():
+    def cut():
+        yield from words(3)
+        raise RuntimeError  # the server ends the connection
+
+    refused(cut, "connection to the server broke", ConnectionLost, headers={"Transfer-Encoding": "chunked"})
+
+
 # -- the model ---------------------------------------------------------------------------------------------------
 
 

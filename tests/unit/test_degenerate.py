@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 
+import pandas as pd
 import pytest
 
 from analysis.errors import StoreError
 from analysis.measure.degenerate import MOST_REPETITION, level, signs
 from analysis.records.store import Store
+from analysis.show import tables
 
 
 @dataclass
@@ -68,3 +70,12 @@ def test_what_is_no_json_is_never_written(value, tmp_path):
     assert Store("demo", root=tmp_path).complete() == {"a"}
     with pytest.raises(StoreError, match="cannot be kept"):
         store.write_launch("l", {"ready_s": value})
+
+
+def test_a_marked_cell_is_told_beside_its_launch(tmp_path):
+    store = Store("demo", root=tmp_path)
+    store.write_launch("l", {"arm": "baseline", "facts": {}, "causes": []})
+    sign = signs("timing", [Text("!!!!" * 20)])
+    found = store._launch("l", [{"cell_id": "a", "launch_id": "l", "label": "baseline · py_code", "causes": sign}])
+    table = tables.causes(pd.DataFrame([found])).frame
+    assert table.cause[0].startswith("baseline · py_code: 1 of 1 answers repeat themselves")

@@ -14,7 +14,7 @@ from analysis.records.store import Store
 from analysis.servers import engines, external, render, web
 from analysis.servers.engines.base import Ledger
 from analysis.study import engines as table
-from analysis.study import params, plan
+from analysis.study import plan, study_file
 
 sys.path.insert(0, str(Path(__file__).parent))
 from scripted import MODEL, chunk, serving, usage, words
@@ -36,7 +36,7 @@ def made(flavour="llama.cpp", url="http://127.0.0.1:8080", server=None, **change
         "code_programs": 0,
         "greedy_tokens": 0,
     }
-    return plan.make(params.validate({**given, **changes}))
+    return plan.make(study_file.validate({**given, **changes}))
 
 
 def arm(k, **more):
