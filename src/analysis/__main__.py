@@ -137,21 +137,21 @@ def _plan(arguments) -> int:
     from analysis.study import graphs, plan
     from analysis.study.study_file import load_study
 
-    made = plan.make(load_study(arguments.study))
-    study = made.study
+    planned = plan.make(load_study(arguments.study))
+    study = planned.study
     print(f"{study.study}: {study.title}\n")
     print(f"{'launch':>6}  {'arm':28} {'K':>2} {'measurements':>12} {'requests':>9} {'most tokens':>15}")
-    for arm, number in made.launches():
-        cells = made.of(arm, number)
+    for arm, number in planned.launches():
+        cells = planned.of(arm, number)
         print(
             f"{number:>6}  {arm.name:28} {arm.k:>2} {len(cells):>12} {sum(len(c.requests) for c in cells):>9} {sum(c.tokens for c in cells):>15,}"
         )
     print(
-        f"\n{len(made.launches())} launches, {len(made.cells)} measurements, about {made.minutes():.0f} minutes. Nothing was started.\n"
+        f"\n{len(planned.launches())} launches, {len(planned.cells)} measurements, about {planned.minutes():.0f} minutes. Nothing was started.\n"
     )
-    for line in filter(None, (graphs.sentence(arm, study.concurrency) for arm in made.arms)):
+    for line in filter(None, (graphs.sentence(arm, study.concurrency) for arm in planned.arms)):
         print(f"Outside the graphs: {line}.\n")
-    for arm in _arms(made, arguments.arm):
+    for arm in _arms(planned, arguments.arm):
         print(f"# {arm.name}\n{render.launch(arm, arguments.form or arm.server.backend)}\n")
     return 0
 
@@ -274,14 +274,14 @@ def _publish(arguments) -> int:
     from analysis.study.study_file import load_study, reference_file
 
     study = load_study(arguments.study)
-    made, store = plan.make(study), Store(study.study)
-    if missing := [c for c in made.cells if c.id not in store.complete()]:
+    planned, store = plan.make(study), Store(study.study)
+    if missing := [c for c in planned.cells if c.id not in store.complete()]:
         raise MissingCells(
             f"{len(missing)} measurements of {study.study} have no record yet.",
             fix="Finish the study first: make study.",
         )
     reference = Store(study.study, "reference")
-    print(f"{_shown(reference.folder)}: {store.publish(made.cells, reference, reference_file(study))} measurements")
+    print(f"{_shown(reference.folder)}: {store.publish(planned.cells, reference, reference_file(study))} measurements")
     return 0
 
 

@@ -94,8 +94,8 @@ def chapters(study_file: str | Path | None = None) -> list[Path]:
         )
     if study_file is None:
         return found
-    made = plan.make(study_file.load_study(study_file))
-    empty = {name for name, needs in plan.NEEDS.items() if needs and not made.needed(name)}
+    planned = plan.make(study_file.load_study(study_file))
+    empty = {name for name, needs in plan.NEEDS.items() if needs and not planned.needed(name)}
     return [notebook for notebook in found if notebook.stem[3:] not in empty]
 
 

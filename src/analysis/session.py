@@ -39,18 +39,18 @@ def open_study(study: str, **chapter: Any) -> Session:
     ParamsError
         Unknown or mistyped parameter (with the nearest right name), wrong type, unknown study.
     """
-    given = _injected()
-    if wrong := study_file.stray(set(given)):
+    injected = _injected()
+    if wrong := study_file.stray(set(injected)):
         raise ParamsError(
             "papermill was given a parameter that no study has.",
             why=" ".join(wrong),
             fix="Correct the name after -p, or the key in the file after -f.",
         )
     overrides = {
-        **{k: v for k, v in given.items() if k != "study"},
+        **{k: v for k, v in injected.items() if k != "study"},
         **{k: v for k, v in chapter.items() if v is not None},
     }
-    complete = {"study", "title", "target", "drafter"} <= set(given)
+    complete = {"study", "title", "target", "drafter"} <= set(injected)
     return Session(
         study_file.validate({**overrides, "study": study}, "the injected parameters")
         if complete

@@ -84,17 +84,19 @@ def judge(evidence: Evidence, summary: pd.DataFrame, study: str, noise: float | 
     or what a test would take), stamp. A miniature or synthetic summary never decides a numeric claim.
     """
     numbers = summary.to_dict("records")
-    own = [row for row in numbers if row["study"] == study]
-    beside = [row for row in numbers if own and all(row[name] == own[0][name] for name in ("stamp", "hardware"))]
+    of_study = [row for row in numbers if row["study"] == study]
+    beside = [
+        row for row in numbers if of_study and all(row[name] == of_study[0][name] for name in ("stamp", "hardware"))
+    ]
     rows = []
     for claim in claims(evidence):
-        told = {"id": claim.id, "source": claim.source, "table": claim.table, "kind": claim.kind, "says": claim.says}
+        about = {"id": claim.id, "source": claim.source, "table": claim.table, "kind": claim.kind, "says": claim.says}
         decided = (
-            _numeric(evidence, claim, own, noise)
+            _numeric(evidence, claim, of_study, noise)
             if claim.kind == "numeric"
-            else _shape(evidence, claim, [own, beside], noise)
+            else _shape(evidence, claim, [of_study, beside], noise)
         )
-        rows.append({**told, **decided})
+        rows.append({**about, **decided})
     return pd.DataFrame(rows)
 
 

@@ -82,10 +82,10 @@ def speed_against_bound(checked: pd.DataFrame, evidence: Evidence) -> Figure:
 
 def step_cost_published(costs: pd.DataFrame, evidence: Evidence) -> Figure:
     """What a step costs by the published numbers, between the two bounds of bytes. In: `physics.step_costs`."""
-    own = costs[(costs["source"] == "suzuki-shoten") & (costs["model"] == "gemma-4-26B-A4B-it")]
-    long = own.melt(["k"], ["rho", "rho_independent", "rho_same"], "kind", "cost")
+    reference = costs[(costs["source"] == "suzuki-shoten") & (costs["model"] == "gemma-4-26B-A4B-it")]
+    long = reference.melt(["k"], ["rho", "rho_independent", "rho_same"], "kind", "cost")
     long["kind"] = long["kind"].map(dict(zip(["rho", "rho_independent", "rho_same"], list(_KINDS)[:3], strict=True)))
-    ks = sorted(own["k"].unique())
+    ks = sorted(reference["k"].unique())
     live, still = drawing.lines(
         long,
         "k",
@@ -94,12 +94,12 @@ def step_cost_published(costs: pd.DataFrame, evidence: Evidence) -> Figure:
         Axes("K (tokens drafted per step)", "cost of a step [baseline steps]", level=1.0, log_x=True, ticks=ks),
         _KINDS.__getitem__,
     )
-    at = own.set_index("k")["rho"]
+    rho = reference.set_index("k")["rho"]
     return Figure(
-        live, still, f"A speculative step of the 26B costs {at.iloc[0]:.1f} to {at.iloc[-1]:.1f} baseline steps on GB10, never below one",
+        live, still, f"A speculative step of the 26B costs {rho.iloc[0]:.1f} to {rho.iloc[-1]:.1f} baseline steps on GB10, never below one",
         "Measured: published acceptance length over published speedup (geometric mean of three workloads). Lines: bytes of "
         "the step over bytes of a baseline step, with each token on its own experts and with all on the same.",
-        "Lines over K: " + "; ".join(f"K = {r.k}: measured {r.rho:.2f}, bytes {r.rho_same:.2f} to {r.rho_independent:.2f}" for r in own.itertuples()) + ".",
+        "Lines over K: " + "; ".join(f"K = {r.k}: measured {r.rho:.2f}, bytes {r.rho_same:.2f} to {r.rho_independent:.2f}" for r in reference.itertuples()) + ".",
         costs, PUBLISHED, sources=sources_of(costs, evidence), formats={"speedup": _TIMES},
     )  # fmt: skip
 

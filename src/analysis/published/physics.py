@@ -110,10 +110,12 @@ def speedups(evidence: Evidence) -> pd.DataFrame:
     rows = []
     for row in checked[checked["arm"] == "mtp"].to_dict("records"):
         same = base[(base[place] == pd.Series({name: row[name] for name in place})).all(axis=1)]
-        own = same[same["workload"].isin([row["workload"], "unstated"])]
-        own = own.assign(near=(own["table"] == row["table"]) + 2 * (own["workload"] == row["workload"]))
-        if len(own):
-            speed = float(own.sort_values("near", ascending=False, kind="stable")["tok_s"].iloc[0])
+        same_work = same[same["workload"].isin([row["workload"], "unstated"])]
+        same_work = same_work.assign(
+            near=(same_work["table"] == row["table"]) + 2 * (same_work["workload"] == row["workload"])
+        )
+        if len(same_work):
+            speed = float(same_work.sort_values("near", ascending=False, kind="stable")["tok_s"].iloc[0])
             odd = row["confidence"] == "doubtful" or row["verdict"] in (DEGENERATE, IMPOSSIBLE)
             rows.append({**row, "baseline": speed, "speedup": row["tok_s"] / speed, "doubtful": odd})
     return pd.DataFrame(rows)[[*SETTING, "table", "tok_s", "baseline", "speedup", "reading", "doubtful"]]
@@ -132,10 +134,12 @@ def step_costs(evidence: Evidence) -> pd.DataFrame:
     counted = counted[counted["table"].isin(["A.1", "A.3", "sweep"])]
     rows = []
     for r in counted.drop_duplicates(["source", "model", "k"]).itertuples():
-        own = gains[(gains["source"] == r.source) & (gains["model"] == r.model) & (gains["k"] == r.k)]
-        own = own[own["table"] == own["table"].max()]  # the sweep is one series of launches; 2.1 is another
+        same_work = gains[(gains["source"] == r.source) & (gains["model"] == r.model) & (gains["k"] == r.k)]
+        same_work = same_work[
+            same_work["table"] == same_work["table"].max()
+        ]  # the sweep is one series of launches; 2.1 is another
         target, fmt = shapes.shape_of(r.model), shapes.models()[1][r.quantisation]
-        al, gain, k = 1 + r.value / 100 * r.k, geometric_mean(own["speedup"]), int(r.k)
+        al, gain, k = 1 + r.value / 100 * r.k, geometric_mean(same_work["speedup"]), int(r.k)
         bytes_at = {kind: shapes.step_bytes(target, fmt, k, routing=kind) for kind in ("independent", "same")}
         base = shapes.step_bytes(target, fmt)
         setting = {"source": r.source, "model": r.model, "quantisation": r.quantisation, "k": k}

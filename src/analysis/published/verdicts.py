@@ -122,12 +122,12 @@ def verdicts(
 def sentence(table: pd.DataFrame) -> str:
     """One sentence on the verdicts: how many claims, how many decided, which way."""
     counts = table["verdict"].value_counts()
-    told = ", ".join(f"{counts[name]} {name}" for name in counts.index)
+    decided = ", ".join(f"{counts[name]} {name}" for name in counts.index)
     mine = table[(table["verdict"] == REPRODUCED) & (table["stamp"] == "miniature")]
     note = f" {len(mine)} of the reproduced ones are directions seen on the miniature: no evidence about Gemma 4." * (
         len(mine) > 0
     )
-    return f"Of {len(table)} published claims: {told}.{note}"
+    return f"Of {len(table)} published claims: {decided}.{note}"
 
 
 # ---------------------------------------------------------------------------------------------- parts
@@ -167,15 +167,20 @@ def _acceptance(cells: pd.DataFrame, positions: pd.DataFrame) -> list[dict]:
     rows = []
     for by, named in ((["variant", "k", "workload"], True), (["variant", "k"], False)):
         for r in acceptance.by_arm(cells, by).itertuples():
-            at = {"variant": r.variant, "k": r.k, "workload": r.workload if named else "pooled", "n": r.drafts}
+            place = {"variant": r.variant, "k": r.k, "workload": r.workload if named else "pooled", "n": r.drafts}
             lo, hi = stats.wilson(int(r.accepted), int(r.draft_tokens))
             scale = r.draft_tokens / r.drafts if r.drafts else float("nan")
-            rows.append(_row("acceptance_rate", r.ar, lo, hi, **at))
-            rows.append(_row("mean_accepted", r.al - 1, lo * scale, hi * scale, **at))
-            rows.append(_row("acceptance_length", r.al, 1 + lo * scale, 1 + hi * scale, **at))
+            rows.append(_row("acceptance_rate", r.ar, lo, hi, **place))
+            rows.append(_row("mean_accepted", r.al - 1, lo * scale, hi * scale, **place))
+            rows.append(_row("acceptance_length", r.al, 1 + lo * scale, 1 + hi * scale, **place))
         for r in acceptance.by_position(positions, by).itertuples():
-            at = {"variant": r.variant, "k": r.k, "workload": r.workload if named else "pooled", "position": r.position}
-            rows.append(_row("p", r.p, r.p_lo, r.p_hi, n=r.drafts, **at))
+            place = {
+                "variant": r.variant,
+                "k": r.k,
+                "workload": r.workload if named else "pooled",
+                "position": r.position,
+            }
+            rows.append(_row("p", r.p, r.p_lo, r.p_hi, n=r.drafts, **place))
     return rows
 
 
@@ -184,13 +189,13 @@ def _load(cells: pd.DataFrame, requests: pd.DataFrame) -> list[dict]:
     table = speedup.concurrency(cells, requests)
     rows = []
     for (variant, k, level), group in table.groupby(["variant", "k", "concurrency"]):
-        at = {"variant": variant, "k": k, "concurrency": level}
+        place = {"variant": variant, "k": k, "concurrency": level}
         mean = stats.geometric_mean
-        rows.append(_row("aggregate_tok_s", mean(group.aggregate_tok_s), **at))
-        rows.append(_row("per_request_tok_s", mean(group.per_request), **at))
-        rows.append(_row("scaling", mean(group.scaling), **at))
+        rows.append(_row("aggregate_tok_s", mean(group.aggregate_tok_s), **place))
+        rows.append(_row("per_request_tok_s", mean(group.per_request), **place))
+        rows.append(_row("scaling", mean(group.scaling), **place))
         if k > 0 and group.over_baseline.notna().all():
-            rows.append(_row("gain_under_load", mean(group.over_baseline), **at))
+            rows.append(_row("gain_under_load", mean(group.over_baseline), **place))
     return rows
 
 

@@ -53,15 +53,17 @@ def ledger(cells: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFrame:
     is 0 where every token is accounted for, NaN where the engine reports no ledger.
     """
     cells = cells[cells.k > 0]
-    own = requests[requests.k > 0].assign(
+    speculating = requests[requests.k > 0].assign(
         undrafted=lambda r: r.undrafted_steps,
         made=lambda r: 1 + r.steps + r.step_accepted,  # the first token comes with the prompt; each step gives one more
     )
-    own = own.assign(cut=(own.made - own.completion_tokens).where(own.steps > 0))
+    speculating = speculating.assign(
+        cut=(speculating.made - speculating.completion_tokens).where(speculating.steps > 0)
+    )
     keys = ["variant", "arm", "k", "workload"]
     table = cells.groupby(keys)[_COUNTS].sum()
     table["residual"] = table.completion_tokens - (table.requests + table.drafts + table.accepted)
-    per_request = own.groupby(keys).agg(
+    per_request = speculating.groupby(keys).agg(
         undrafted=("undrafted", "sum"), cut=("cut", "sum"), known=("steps", lambda s: bool((s > 0).all()))
     )
     table = table.join(per_request)
@@ -75,17 +77,24 @@ def identities(cells: pd.DataFrame, positions: pd.DataFrame) -> pd.DataFrame:
     p = by_position(positions).groupby(["arm", "workload"]).agg(accepted=("accepted", "sum"), sum_p=("p", "sum"))
     rows = []
     for r in sums.itertuples():
-        at = p.loc[(r.arm, r.workload)]
+        sums_of_arm = p.loc[(r.arm, r.workload)]
         rows += [
             (
                 r.arm,
                 r.workload,
                 "Σ accepted per position = accepted",
-                float(at.accepted),
+                float(sums_of_arm.accepted),
                 float(r.accepted),
-                at.accepted == r.accepted,
+                sums_of_arm.accepted == r.accepted,
             ),
-            (r.arm, r.workload, "AL = 1 + Σ p_i", r.al, 1 + at.sum_p, bool(np.isclose(r.al, 1 + at.sum_p, atol=1e-9))),
+            (
+                r.arm,
+                r.workload,
+                "AL = 1 + Σ p_i",
+                r.al,
+                1 + sums_of_arm.sum_p,
+                bool(np.isclose(r.al, 1 + sums_of_arm.sum_p, atol=1e-9)),
+            ),
             (
                 r.arm,
                 r.workload,

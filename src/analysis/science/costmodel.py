@@ -54,11 +54,11 @@ def step_cost(steps: pd.DataFrame) -> pd.DataFrame:
     base = steps[steps.k == 0].set_index(["variant", "workload", "launch"])
     rows = []
     for (variant, arm, k, workload), group in steps[steps.k > 0].groupby(KEYS):
-        at = base.reindex(pd.MultiIndex.from_frame(group[["variant", "workload", "launch"]]))
-        if at.step_s.isna().any():  # launches of unequal number: the baseline's mean stands in
-            own = base.loc[(variant, workload)].mean()
-            at = at.fillna(own)
-        ratios = group.step_s.to_numpy() / at.step_s.to_numpy()
+        base_step = base.reindex(pd.MultiIndex.from_frame(group[["variant", "workload", "launch"]]))
+        if base_step.step_s.isna().any():  # launches of unequal number: the baseline's mean stands in
+            mean_step = base.loc[(variant, workload)].mean()
+            base_step = base_step.fillna(mean_step)
+        ratios = group.step_s.to_numpy() / base_step.step_s.to_numpy()
         lo, hi = ratio_interval(ratios)
         rho, al = geometric_mean(ratios), float(group.al.mean())
         rows.append(
@@ -72,7 +72,7 @@ def step_cost(steps: pd.DataFrame) -> pd.DataFrame:
                 "break_even": rho,
                 "predicted": al / rho,
             }
-            | {"measured": geometric_mean(at.tpot.to_numpy() / group.tpot.to_numpy())}
+            | {"measured": geometric_mean(base_step.tpot.to_numpy() / group.tpot.to_numpy())}
         )
     columns = [*KEYS, "rho", "lo", "hi", "launches", "al", "break_even", "predicted", "measured"]
     return pd.DataFrame(rows, columns=columns).sort_values(["variant", "workload", "k"], ignore_index=True)

@@ -62,9 +62,11 @@ def by_prompt(requests: pd.DataFrame) -> pd.DataFrame:
     same = base.set_index([*pair, "launch"]).value
     pooled = base.groupby(pair).value.mean()
     arms = value[value.k > 0].copy()
-    own = same.reindex(pd.MultiIndex.from_frame(arms[[*pair, "launch"]])).to_numpy()
+    same_launch = same.reindex(pd.MultiIndex.from_frame(arms[[*pair, "launch"]])).to_numpy()
     any_launch = pooled.reindex(pd.MultiIndex.from_frame(arms[pair])).to_numpy()
-    arms["ratio"] = pd.Series(own, index=arms.index).fillna(pd.Series(any_launch, index=arms.index)) / arms.value
+    arms["ratio"] = (
+        pd.Series(same_launch, index=arms.index).fillna(pd.Series(any_launch, index=arms.index)) / arms.value
+    )
     return arms.dropna(subset="ratio").reset_index(drop=True)
 
 
@@ -84,7 +86,7 @@ def paired(requests: pd.DataFrame) -> pd.DataFrame:
         lo, hi = ratio_interval(per_launch)
         over_prompts = group.groupby("prompt_id").ratio.apply(geometric_mean)
         base = baseline[(variant, workload)]
-        own = means[(variant, arm, workload)]
+        arm_seconds = means[(variant, arm, workload)]
         rows.append(
             {
                 "variant": variant,
@@ -98,8 +100,8 @@ def paired(requests: pd.DataFrame) -> pd.DataFrame:
                 "prompts": len(over_prompts),
                 "prompt_min": over_prompts.min(),
                 "prompt_max": over_prompts.max(),
-                "ratio_of_means": base / own,
-                "seconds": own,
+                "ratio_of_means": base / arm_seconds,
+                "seconds": arm_seconds,
                 "baseline_seconds": base,
             }
         )
@@ -181,10 +183,10 @@ def concurrency(cells: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFrame:
         cells=("cell_id", "size"),
     )
     table["aggregate_tok_s"] = table.tokens / table.wall
-    own = requests[requests.experiment == "concurrency"].groupby(level)
-    table["per_request"] = own.tok_s.mean()
-    table["per_request_sd"] = own.tok_s.std()
-    table["ttft"] = own.ttft.mean()
+    in_load = requests[requests.experiment == "concurrency"].groupby(level)
+    table["per_request"] = in_load.tok_s.mean()
+    table["per_request_sd"] = in_load.tok_s.std()
+    table["ttft"] = in_load.ttft.mean()
     table = table.reset_index()
     lowest = (
         table.loc[table.groupby(["arm", "workload"]).concurrency.idxmin()]
@@ -204,10 +206,10 @@ def concurrency(cells: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFrame:
 
 def _baselines(table: pd.DataFrame) -> pd.DataFrame:
     """Rows of the baselines; a variant without one of its own is compared with the main one."""
-    own = table[table.k == 0]
-    main = own[own.variant == "main"]
-    without = [v for v in table.variant.unique() if v not in set(own.variant)]
-    return pd.concat([own, *(main.assign(variant=v) for v in without)])
+    baselines = table[table.k == 0]
+    main = baselines[baselines.variant == "main"]
+    without = [v for v in table.variant.unique() if v not in set(baselines.variant)]
+    return pd.concat([baselines, *(main.assign(variant=v) for v in without)])
 
 
 def floor(requests: pd.DataFrame) -> NoiseFloor:

@@ -117,14 +117,29 @@ def _draw(frame, x, y, series, axes, style, panel, lo, hi, *, bars):
             layout="constrained",
         )
         xs = list(dict.fromkeys(frame[x]))
-        for at, title in enumerate(panels):
-            axis = grid[0][at]
+        for column, title in enumerate(panels):
+            axis = grid[0][column]
             part = frame[frame[panel] == title] if panel else frame
             for number, name in enumerate(names):
-                own = part[part[series] == name]
-                if len(own):
-                    _series(live, axis, own, name, style(name), x, y, lo, hi, bars, at + 1, number, len(names), xs)
-            _marks(live, axis, axes, at + 1)  # plotly leaves them out of a panel without data
+                one_series = part[part[series] == name]
+                if len(one_series):
+                    _series(
+                        live,
+                        axis,
+                        one_series,
+                        name,
+                        style(name),
+                        x,
+                        y,
+                        lo,
+                        hi,
+                        bars,
+                        column + 1,
+                        number,
+                        len(names),
+                        xs,
+                    )
+            _marks(live, axis, axes, column + 1)  # plotly leaves them out of a panel without data
             if bars:
                 axis.set_xticks(range(len(xs)), map(words.value, [x] * len(xs), xs), rotation=0 if len(xs) < 5 else 30)
             elif axes.ticks is not None:
