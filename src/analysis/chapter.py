@@ -16,6 +16,7 @@ from analysis.errors import StudyError
 from analysis.places import NOTEBOOKS, PARAMS, RECORDS, REPORTS
 from analysis.progress import VARIABLE, follow
 from analysis.study import params, plan
+from analysis.study.study_file import load_study
 
 CHAPTER = "[0-9][0-9]_*.ipynb"
 TEMPLATE = "template.ipynb"
@@ -34,7 +35,7 @@ def run(notebook: Path, study_file: str | Path, out: Path) -> Path:
 
     from analysis import kernel
 
-    study = study_file.load_study(study_file)
+    study = load_study(study_file)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         part, line = Path(folder) / notebook.name, Path(folder) / "progress"
@@ -94,7 +95,7 @@ def chapters(study_file: str | Path | None = None) -> list[Path]:
         )
     if study_file is None:
         return found
-    planned = plan.make(study_file.load_study(study_file))
+    planned = plan.make(load_study(study_file))
     empty = {name for name, needs in plan.NEEDS.items() if needs and not planned.needed(name)}
     return [notebook for notebook in found if notebook.stem[3:] not in empty]
 
