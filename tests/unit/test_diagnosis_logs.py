@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from analysis.servers import diagnosis, facts, loglines, process
+from analysis.servers import diagnosis, facts, loglines, process, signs
 
 ORDINARY = (
     "(APIServer pid=1) INFO:     127.0.0.1:60738 - \"POST /v1/chat/completions HTTP/1.1\" 200 OK\n"
@@ -47,11 +47,11 @@ def test_one_endless_line_is_read_in_seconds(piece):
 
 
 def test_every_sign_has_a_fixed_phrase_that_each_of_its_lines_must_have():
-    signs = [s for f in diagnosis.failures() for s in (*f.signs, *(s for group in f.beside for s in group))]
-    assert len(signs) > 90 and all(len(s.phrase) >= 4 for s in signs)
-    assert diagnosis.phrase(r"draft model.*(?:not support|vocab)") == "draft model"
-    assert diagnosis.phrase(r"[Aa]sync(?:hronous)? scheduling (?:is|was)") == " scheduling "
-    assert diagnosis.phrase(r"ab\.cde?f{2,3}g+hi\d+xy") == "ab.cd"
+    every = [s for f in signs.table() for s in (*f.signs, *(s for group in f.beside for s in group))]
+    assert len(every) > 90 and all(len(s.phrase) >= 4 for s in every)
+    assert signs.phrase(r"draft model.*(?:not support|vocab)") == "draft model"
+    assert signs.phrase(r"[Aa]sync(?:hronous)? scheduling (?:is|was)") == " scheduling "
+    assert signs.phrase(r"ab\.cde?f{2,3}g+hi\d+xy") == "ab.cd"
 
 
 def test_the_last_root_error_wins_over_an_earlier_harmless_one():
@@ -135,3 +135,11 @@ def test_the_reason_on_the_line_after_a_validation_error_belongs_to_it():
 def test_an_optional_import_that_fails_with_a_warning_is_no_error():
     log = "(EngineCore pid=2) WARNING 11-26 12:39:06 [import_utils.py:417] AssertionError: Expected one _C_extension*.so\n"
     assert loglines.first_error(log) is None
+
+
+@pytest.mark.parametrize("entry", signs.table(), ids=lambda entry: entry.id)
+def test_every_sign_finds_what_its_cause_and_fix_are_to_say(entry):
+    for sign in entry.signs:
+        names = dict.fromkeys([n for s in [sign, *sum(entry.beside, ())] for n in s.pattern.groupindex], "libx.so")
+        said = signs.told(entry, signs.Match(0, names, ["x"] * sign.pattern.groups))
+        assert "{" not in said.cause.replace("{}", "") and said.fix.endswith((".", ")"))

@@ -1,22 +1,12 @@
-"""A server's log, facts and counts -> known causes with their fixes, from the table in data/failures.yaml. Pure.
-
-A log is read in time linear in its length: each sign has a fixed phrase, which is looked for in the whole text, and
-only the lines that have it meet the sign's expression.
-"""
+"""A server's log, facts and counts -> known causes with their fixes, from the table in data/failures.yaml. Pure."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+from collections.abc import Collection
 
-import yaml
-
-from analysis.places import DATA
 from analysis.servers import loglines
 from analysis.servers.facts import StartupFacts
+from analysis.servers.signs import Cause, Match, last, matches, table, told
 from analysis.study.plan import Arm
 
 #: A drafter with less than this share accepted is sick (a paired one: 0.3 to 0.8).
@@ -26,61 +16,20 @@ ENOUGH_DRAFTS = 20
 MOST_UNDRAFTED = 0.5
 
 
-@dataclass(frozen=True)
-class Cause:
-    """A known failure: what it is, what to do, and who met it."""
-
-    id: str
-    cause: str
-    fix: str
-    source: str
-
-
-@dataclass(frozen=True)
-class Sign:
-    """A phrase that must be in a line, and the expression that the line must then fit."""
-
-    phrase: str
-    pattern: re.Pattern[str]
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An entry of the table. ``beside``: groups of signs, one of each must be somewhere in the log."""
-
-    id: str
-    when: str
-    cause: str
-    fix: str
-    source: str
-    signs: tuple[Sign, ...]
-    beside: tuple[tuple[Sign, ...], ...]
-    mtp_only: bool
-    warnings: bool
-    weak: bool
-
-
-@dataclass(frozen=True)
-class _Match:
-    line: int
-    words: dict[str, str]
-    groups: list[str]
-
-
 def of_stopped(log: str) -> Cause | None:
     """Why a server stopped, while loading or later: the last known root error of the whole log, or None.
 
     Lines that tell of a retry, and information and warnings, are no root errors. A weak sign (a process was killed, a
     library was missing) is the cause only where no stronger one is known and the engine raised nothing before it.
     """
-    found = [(entry, match) for entry in _table() if entry.when != "silent" for match in [_last(entry, log)] if match]
+    found = [(entry, match) for entry in table() if entry.when != "silent" for match in [last(entry, log)] if match]
     strong = [(entry, match) for entry, match in found if not entry.weak]
     if strong:
-        return _told(*max(strong, key=lambda pair: pair[1].line))  # of one line: the first of the table
+        return told(*max(strong, key=lambda pair: pair[1].line))  # of one line: the first of the table
     root = loglines.first_error(log) if found else None
     for entry, match in found:
         if root is None or match.line <= root.number:
-            return _told(entry, match)
+            return told(entry, match)
     return None
 
 
@@ -170,25 +119,25 @@ def of_counts(
     may_pause : bool
         The arm switches drafting off at some batch sizes by itself, so steps without a draft are no sign.
     """
-    table = {entry.id: entry for entry in _table()}
+    known = {entry.id: entry for entry in table()}
     causes = []
     steps = None if tokens is None else tokens - requests - accepted  # the first token of a request needs no draft
     if k and not drafts and (steps is None or steps > 0) and not may_pause:
-        fix = table["drafting-disabled"].fix
+        fix = known["drafting-disabled"].fix
         causes.append(Cause("drafting-disabled", "The arm has a drafter, and drafted nothing.", fix, "vllm"))
     elif k and steps and steps >= ENOUGH_DRAFTS and steps - drafts > MOST_UNDRAFTED * steps and not may_pause:
         causes.append(
             Cause(
                 "drafting-stopped",
                 f"Only {drafts} of about {steps} steps had a draft: drafting stopped in the middle of the measurement.",
-                table["drafting-disabled"].fix,
+                known["drafting-disabled"].fix,
                 "ours",
             )
         )
     if k and draft_tokens >= ENOUGH_DRAFTS and accepted < LEAST_ACCEPTANCE * draft_tokens:
-        causes.append(_told(table["acceptance-zero"], _Match(0, {}, [str(draft_tokens)])))
+        causes.append(told(known["acceptance-zero"], Match(0, {}, [str(draft_tokens)])))
     if preemptions:
-        causes.append(_told(table["preempted"], _Match(0, {}, [])))
+        causes.append(told(known["preempted"], Match(0, {}, [])))
     if k and ledger is not None and ledger != (drafts, accepted):
         causes.append(
             Cause(
@@ -214,13 +163,8 @@ def of_counts(
 
 def compiled_kernels(log: str) -> list[str]:
     """Kernels that a piece of log says were compiled during inference, each once."""
-    (entry,) = (e for e in _table() if e.id == "compiled-in-inference")
-    return list(dict.fromkeys(match.groups[0] for sign in entry.signs for match in _matches(sign, log, True)))
-
-
-def failures() -> Sequence[Failure]:
-    """The table, checked: every sign has a fixed phrase of four characters or more."""
-    return _table()
+    (entry,) = (e for e in table() if e.id == "compiled-in-inference")
+    return list(dict.fromkeys(match.groups[0] for sign in entry.signs for match in matches(sign, log, True)))
 
 
 def _per_step(drafts: int, accepted: int) -> str:
@@ -228,113 +172,5 @@ def _per_step(drafts: int, accepted: int) -> str:
 
 
 def _silent(log: str, drafts: bool) -> list[Cause]:
-    wanted = (e for e in _table() if e.when == "silent" and (drafts or not e.mtp_only))
-    return [_told(entry, match) for entry in wanted if (match := _last(entry, log))]
-
-
-def _last(entry: Failure, log: str) -> _Match | None:
-    """Where an entry is last found in the log; named groups of its context are kept with it."""
-    also: dict[str, str] = {}
-    for group in entry.beside:
-        match = next((m for sign in group for m in _matches(sign, log, True)), None)
-        if match is None:
-            return None
-        also |= match.words
-    every = entry.when == "silent"
-    found = [m for sign in entry.signs for m in _matches(sign, log, every, entry.warnings)]
-    if not found:
-        return None
-    last = max(found, key=lambda m: m.line)
-    return _Match(last.line, also | last.words, last.groups)
-
-
-def _matches(sign: Sign, log: str, every: bool, warnings: bool = False) -> Iterator[_Match]:
-    """The lines that fit a sign; of information, warnings and retries only where ``every`` line counts."""
-    at, number, counted = log.find(sign.phrase), 0, 0
-    while at >= 0:
-        number += log.count("\n", counted, at)
-        counted = at
-        begin = log.rfind("\n", 0, at) + 1
-        end = log.find("\n", at)
-        end = len(log) if end < 0 else end
-        raw = log[begin : min(end, begin + loglines.LONGEST)]
-        said = loglines.line(number, raw)
-        dull = (
-            said.level in ("DEBUG", "INFO") or (said.level == "WARNING" and not warnings) or ", retrying" in said.text
-        )
-        if (every or not dull) and (match := sign.pattern.search(raw)):
-            words = {k: v or "" for k, v in match.groupdict().items()}
-            yield _Match(number, words, [g or "" for g in match.groups()])
-        at = log.find(sign.phrase, end)
-
-
-def _told(entry: Failure, match: _Match) -> Cause:
-    words = dict(match.words)
-    if "library" in words:
-        words["package"] = _package(words["library"])
-    return Cause(
-        entry.id, entry.cause.format(*match.groups, **words), entry.fix.format(*match.groups, **words), entry.source
-    )
-
-
-@lru_cache
-def _file() -> dict[str, Any]:
-    return yaml.safe_load((DATA / "failures.yaml").read_text(encoding="utf-8"))
-
-
-def _package(library: str) -> str:
-    known = (package for name, package in _file()["libraries"].items() if library.startswith(name))
-    return next(known, f"what brings {library} (apt-file search {library})")
-
-
-@lru_cache
-def _table() -> tuple[Failure, ...]:
-    return tuple(
-        Failure(
-            id=raw["id"],
-            when=raw["when"],
-            cause=raw["cause"],
-            fix=raw["fix"],
-            source=raw["source"],
-            signs=tuple(map(_sign, raw["signs"])),
-            beside=tuple(tuple(map(_sign, g if isinstance(g, list) else [g])) for g in raw.get("beside", ())),
-            mtp_only=raw.get("arms") == "mtp",
-            warnings=raw.get("warnings", False),
-            weak=raw.get("weak", False),
-        )
-        for raw in _file()["failures"]
-    )
-
-
-def _sign(pattern: str) -> Sign:
-    return Sign(phrase(pattern), re.compile(pattern))
-
-
-def phrase(pattern: str) -> str:
-    """The longest piece of an expression that every match must contain: plain characters outside of groups."""
-    pieces, piece, depth, at = [], "", 0, 0
-    while at < len(pattern):
-        char, plain = pattern[at], True
-        if char == "\\":
-            at += 1
-            char, plain = pattern[at], not pattern[at].isalnum()
-        elif char == "[":
-            at = pattern.index("]", at + 2)
-            plain = False
-        elif char in "()":
-            depth += 1 if char == "(" else -1
-            plain = False
-        elif char in "?*+{":
-            if char != "+":
-                piece = piece[:-1]
-            at = pattern.index("}", at) if char == "{" else at
-            plain = False
-        elif char in ".^$|":
-            plain = False
-        if plain and depth == 0:
-            piece += char
-        else:
-            pieces.append(piece)
-            piece = ""
-        at += 1
-    return max([*pieces, piece], key=len)
+    wanted = (e for e in table() if e.when == "silent" and (drafts or not e.mtp_only))
+    return [told(entry, match) for entry in wanted if (match := last(entry, log))]
