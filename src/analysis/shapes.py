@@ -198,7 +198,7 @@ def distinct_experts(experts: int, chosen: int, tokens: float) -> float:
 def step_bytes(target: Target, fmt: Format, k: int = 0, streams: int = 1, routing: Routing = "independent") -> float:
     """Weight bytes of one step: a verify forward over streams x (K + 1) tokens, and K drafter passes.
 
-    Every weight is read once a step, an expert only if a token of the step uses it; K/V and activations are left out.
+    Every weight is read once per step, an expert only if a token of the step uses it; K/V and activations are left out.
     """
     tokens = {"independent": streams * (k + 1), "identical-streams": k + 1, "same": 1}[routing]
     experts = distinct_experts(target.experts, target.experts_per_token, tokens)

@@ -51,7 +51,7 @@ def _programs(study: params.Study, requests: pd.DataFrame) -> pd.DataFrame:
 
 
 def text(table: pd.DataFrame) -> str:
-    """The verdict table for a terminal: one block a claim that was decided, one line a claim that was not."""
+    """The verdict table for a terminal: one block per decided claim, one line per claim that was not."""
     lines = []
     for source, group in table.groupby("source", sort=False):
         lines.append(f"\n{source}")

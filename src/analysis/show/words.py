@@ -13,7 +13,6 @@ from typing import Any
 from analysis.study import prompts
 
 HEADINGS: Mapping[str, str] = {
-    "variant": "variant",
     "seconds": "seconds per request [s]",
     "seconds_sd": "standard deviation [s]",
     "tok_s": "speed [tokens/s]",
@@ -30,6 +29,7 @@ HEADINGS: Mapping[str, str] = {
     "first_request_s": "first request [s]",
     "weights_gib": "weights [GiB]",
     "kv_tokens": "K/V cache [tokens]",
+    "kv": "K/V cache",
     "best_k": "fastest K",
     "best_speedup": "speedup of the fastest K",
     "lo": "95 % from",
@@ -93,6 +93,18 @@ HEADINGS: Mapping[str, str] = {
     "good_value": "value that works",
     "says": "claim",
     "ours": "this study",
+    "detail": "what decided it",
+    "where": "place",
+    "found": "computed again",
+    "baseline_tok_s": "baseline [tokens/s]",
+    "gap_p50": "median gap between chunks [s]",
+    "preemptions": "requests set back",
+    "used": "measured or predicted",
+    "error": "error of the prediction",
+    "quantisation": "weight format",
+    "execute": "executing [s]",
+    "cost": "cost per million tokens",
+    "gain": "speedup at this load",
 }
 
 
