@@ -435,12 +435,7 @@ def install(venv, lock):
             "make clean, then make setup",
         )
     load_engine(venv, lock)
-    stamp = {
-        "lock": lock,
-        "inputs": wanted_stamp(lock),
-        "root": root_hash(),
-        "packages": len(installed_pins(venv)),
-    }
+    stamp = {"lock": lock, "inputs": wanted_stamp(lock), "root": root_hash(), "packages": len(installed_pins(venv))}
     with open(os.path.join(venv, STAMP), "w", encoding="utf-8") as file:
         json.dump(stamp, file)
 

@@ -80,7 +80,9 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m analysis.dummy",
         description="Write model folders with the full-size shapes of Gemma 4 and no weights, for load_format dummy.",
     )
-    parser.add_argument("names", nargs="*", default=NAMES, help=f"targets of data/models.yaml (default: {', '.join(NAMES)})")  # fmt: skip
+    parser.add_argument(
+        "names", nargs="*", default=NAMES, help=f"targets of data/models.yaml (default: {', '.join(NAMES)})"
+    )
     parser.add_argument("--into", type=Path, default=HOME, help="folder of the folders (default: data/cache/shapes)")
     options = parser.parse_args(arguments)
     try:

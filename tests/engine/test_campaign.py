@@ -207,12 +207,15 @@ def test_a_frozen_engine_ends_its_launch_after_one_limit_and_is_named(study):
     assert len(store.failures()) == 1 and time.monotonic() - begin < 30
 
 
-@pytest.mark.parametrize(("fault", "kind", "words"), [
-    ("empty", ClientError, "no token usage"),
-    ("not-json", ClientError, "not a chat completion"),
-    ("refuses", ClientError, "refused a request (HTTP 400)"),
-    ("counters-fall", CountersError, "fell from"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("fault", "kind", "words"),
+    [
+        ("empty", ClientError, "no token usage"),
+        ("not-json", ClientError, "not a chat completion"),
+        ("refuses", ClientError, "refused a request (HTTP 400)"),
+        ("counters-fall", CountersError, "fell from"),
+    ],
+)
 def test_a_bad_answer_fails_its_cell_with_the_reason_and_the_others_go_on(study, fault, kind, words):
     plan, store = study(fault)
     with pytest.raises(kind) as error:

@@ -50,11 +50,17 @@ class LlamaServer(BaseHTTPRequestHandler):
             return self._send(200, json.dumps(answer).encode())
         chunk = {**base, "object": "chat.completion.chunk"}
         lines = [
-            {**chunk, "choices": [{"index": 0, "delta": {"role": "assistant", "content": None}, "finish_reason": None}]},
-            *({**chunk, "choices": [{"index": 0, "delta": {"content": f"word{i} "}, "finish_reason": None}]} for i in range(5)),
+            {
+                **chunk,
+                "choices": [{"index": 0, "delta": {"role": "assistant", "content": None}, "finish_reason": None}],
+            },
+            *(
+                {**chunk, "choices": [{"index": 0, "delta": {"content": f"word{i} "}, "finish_reason": None}]}
+                for i in range(5)
+            ),
             {**chunk, "choices": [{"index": 0, "delta": {}, "finish_reason": "length"}]},
             {**chunk, "choices": [], "usage": usage, "timings": timings},
-        ]  # fmt: skip
+        ]
         text = "".join(f"data: {json.dumps(line)}\n\n" for line in lines) + "data: [DONE]\n\n"
         self._send(200, text.encode(), "text/event-stream")
 

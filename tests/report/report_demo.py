@@ -87,11 +87,14 @@ def speedup_bars(stamp: str = "miniature") -> Figure:
         axes.set_ylabel("speedup over baseline [×]")
         axes.legend(ncols=4, loc="upper left")
     return Figure(
-        live, still, "MTP pays most on code; K = 4 is enough",
+        live,
+        still,
+        "MTP pays most on code; K = 4 is enough",
         "Speedup by workload and K: geometric mean of paired ratios; bars show the 95 % interval over launches.",
         "Grouped bars. On every workload speedup grows up to K = 4 and stays level at K = 8; py_code is the highest.",
-        frame, stamp,
-    )  # fmt: skip
+        frame,
+        stamp,
+    )
 
 
 def throughput_lines(stamp: str = "miniature") -> Figure:
@@ -120,11 +123,15 @@ def throughput_lines(stamp: str = "miniature") -> Figure:
         axes.set_ylabel("aggregate throughput [tok/s]")
         axes.legend()
     return Figure(
-        live, still, "The gain shrinks as streams are added",
+        live,
+        still,
+        "The gain shrinks as streams are added",
         "Aggregate tokens per second at 1 to 16 streams. Every arm was launched once, so there is no interval.",
-        "Five rising lines that come closer to each other from left to right.", pd.DataFrame(rows), stamp,
+        "Five rising lines that come closer to each other from left to right.",
+        pd.DataFrame(rows),
+        stamp,
         sources=("cells of the concurrency experiment",),
-    )  # fmt: skip
+    )
 
 
 def acceptance_panels(stamp: str = "miniature") -> Figure:
@@ -148,27 +155,34 @@ def acceptance_panels(stamp: str = "miniature") -> Figure:
         live.update_layout(showlegend=False)
         grid[0].set_ylabel("accepted share")
     return Figure(
-        live, still, "Later positions are accepted less often", "Unconditional acceptance p_i at K = 4.",
-        "Three falling curves; the one of py_code falls slowest.", pd.DataFrame(rows), stamp,
-    )  # fmt: skip
+        live,
+        still,
+        "Later positions are accepted less often",
+        "Unconditional acceptance p_i at K = 4.",
+        "Three falling curves; the one of py_code falls slowest.",
+        pd.DataFrame(rows),
+        stamp,
+    )
 
 
 def wide_table() -> Table:
     random = np.random.default_rng(2)
-    frame = pd.DataFrame({
-        "arm": ["baseline", "mtp-k1", "mtp-k2", "mtp-k4", "mtp-k8"],
-        "workload": ["py_code"] * 5,
-        "launches": [1] * 5,
-        "requests": [12] * 5,
-        "seconds": random.uniform(3, 9, 5),
-        "tok/s": random.uniform(40, 90, 5),
-        "ch/s": random.uniform(100, 300, 5),
-        "TTFT [s]": random.uniform(0.1, 0.2, 5),
-        "TPOT [ms]": random.uniform(10, 30, 5),
-        "AL [tok/step]": [None, 1.7, 2.3, 3.1, 3.9],
-        "AR [%]": [None, 70.1, 65.3, 52.4, 36.7],
-        "speedup [×]": [1.0, 1.2, 1.4, 1.71, 1.66],
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "arm": ["baseline", "mtp-k1", "mtp-k2", "mtp-k4", "mtp-k8"],
+            "workload": ["py_code"] * 5,
+            "launches": [1] * 5,
+            "requests": [12] * 5,
+            "seconds": random.uniform(3, 9, 5),
+            "tok/s": random.uniform(40, 90, 5),
+            "ch/s": random.uniform(100, 300, 5),
+            "TTFT [s]": random.uniform(0.1, 0.2, 5),
+            "TPOT [ms]": random.uniform(10, 30, 5),
+            "AL [tok/step]": [None, 1.7, 2.3, 3.1, 3.9],
+            "AR [%]": [None, 70.1, 65.3, 52.4, 36.7],
+            "speedup [×]": [1.0, 1.2, 1.4, 1.71, 1.66],
+        }
+    )
     formats = {"seconds": ".2f", "tok/s": ".1f", "speedup [×]": ".2f"}
     note = "A dash: the baseline drafts nothing."
     return Table(frame, "Head to head on py_code, one stream", formats, note, headline=True)
@@ -233,7 +247,7 @@ def demo_notebooks() -> dict[str, nbformat.NotebookNode]:
             ("s.say(text)", [Say("11 of 12 programs gave the right table under both arms.", "headline")]),
             ("s.provenance()", [facts], "provenance"),
         ),
-    }  # fmt: skip
+    }
 
 
 def write_demo(folder: Path) -> list[Path]:

@@ -21,9 +21,14 @@ CHROMIUM = next(
     None,
 )
 FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 FIGURES = 3
 # Contrast of every shown text with what is behind it, by the formula of WCAG 2; what is below 4.5 is listed.
 TOO_FAINT = """() => {

@@ -22,9 +22,17 @@ if not (places.DATA / "miniature/dense/model.safetensors").exists():
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     study = study_file.load_study(
-        "miniature", k_values=[2], k=2, repeats=1, prompts="published", concurrency=[2], timing_tokens=64,
-        code_programs=1, code_tokens=400, greedy_tokens=48,
-    )  # fmt: skip
+        "miniature",
+        k_values=[2],
+        k=2,
+        repeats=1,
+        prompts="published",
+        concurrency=[2],
+        timing_tokens=64,
+        code_programs=1,
+        code_tokens=400,
+        greedy_tokens=48,
+    )
     made = plan.make(study)
     records = store.Store("miniature", root=tmp_path_factory.mktemp("runs"))
     campaign.ensure(made, made.cells, records)

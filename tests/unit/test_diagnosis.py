@@ -29,85 +29,265 @@ RAISED = 'Traceback (most recent call last):\n  File "vllm/v1/worker/{file}", li
 
 #: id -> (last lines of a log, words that must be in cause and fix together)
 STARTS = {
-    "memory-floor": ("analysis memory watch: the server is ended: 6.9 GiB of memory are available, the floor is 8 GiB", "fell to 6.9 GiB"),
-    "engine-not-running": ("docker: Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?", "systemctl"),
-    "engine-not-allowed": ("permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock", "usermod"),
-    "no-gpu-runtime": ('docker: Error response from daemon: could not select device driver "" with capabilities: [[gpu]].', "nvidia-ctk"),
-    "image-missing": ("Error response from daemon: manifest for vllm/vllm-openai:gemma4-0505 not found: manifest unknown", "server.image"),
+    "memory-floor": (
+        "analysis memory watch: the server is ended: 6.9 GiB of memory are available, the floor is 8 GiB",
+        "fell to 6.9 GiB",
+    ),
+    "engine-not-running": (
+        "docker: Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?",
+        "systemctl",
+    ),
+    "engine-not-allowed": (
+        "permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock",
+        "usermod",
+    ),
+    "no-gpu-runtime": (
+        'docker: Error response from daemon: could not select device driver "" with capabilities: [[gpu]].',
+        "nvidia-ctk",
+    ),
+    "image-missing": (
+        "Error response from daemon: manifest for vllm/vllm-openai:gemma4-0505 not found: manifest unknown",
+        "server.image",
+    ),
     "image-of-another-machine": ("exec /usr/bin/python3: exec format error", "aarch64"),
     "image-no-space": ("write /var/lib/docker/tmp/x: no space left on device", "20 GB"),
-    "mount-missing": ("Error: statfs /home/user/mtp_assets/gemma4_mtp.py: no such file or directory", "/home/user/mtp_assets/gemma4_mtp.py"),
-    "container-name-taken": ('Conflict. The container name "/vllm-mtp" is already in use by container "1f"', "container_name"),
+    "mount-missing": (
+        "Error: statfs /home/user/mtp_assets/gemma4_mtp.py: no such file or directory",
+        "/home/user/mtp_assets/gemma4_mtp.py",
+    ),
+    "container-name-taken": (
+        'Conflict. The container name "/vllm-mtp" is already in use by container "1f"',
+        "container_name",
+    ),
     "shared-memory": ("RuntimeError: unable to open shared memory object </torch_1> in read-write mode", "shm_size"),
-    "batched-tokens-below-mm-item": ("ValueError: Chunked MM input disabled but max_tokens_per_mm_item (2496) is larger than max_num_batched_tokens (2048). Please increase max_num_batched_tokens.", "2048 is below 2496"),
-    "no-memory-for-cache-blocks": ("ValueError: No available memory for the cache blocks. Try increasing `gpu_memory_utilization` when initializing the engine.", "max_model_len"),
-    "less-free-than-asked": ("ValueError: Free memory on device cuda:0 (22.45/23.99 GiB) on startup is less than desired GPU memory utilization (0.95, 22.79 GiB).", "Only 22.45 of 23.99"),
-    "max-model-len-needs-more-cache": ("ValueError: To serve at least one request with the models's max seq len (131072), (10.5 GiB KV cache is needed, which is larger than the available KV cache memory (4.1 GiB).", "shorter"),
-    "hami-limit-zero": ("[HAMI-core Msg]: env CUDA_DEVICE_MEMORY_LIMIT_0=0m\nRuntimeError: CUDA error at EagleProposer.__init__", "24000m"),
+    "batched-tokens-below-mm-item": (
+        "ValueError: Chunked MM input disabled but max_tokens_per_mm_item (2496) is larger than max_num_batched_tokens (2048). Please increase max_num_batched_tokens.",
+        "2048 is below 2496",
+    ),
+    "no-memory-for-cache-blocks": (
+        "ValueError: No available memory for the cache blocks. Try increasing `gpu_memory_utilization` when initializing the engine.",
+        "max_model_len",
+    ),
+    "less-free-than-asked": (
+        "ValueError: Free memory on device cuda:0 (22.45/23.99 GiB) on startup is less than desired GPU memory utilization (0.95, 22.79 GiB).",
+        "Only 22.45 of 23.99",
+    ),
+    "max-model-len-needs-more-cache": (
+        "ValueError: To serve at least one request with the models's max seq len (131072), (10.5 GiB KV cache is needed, which is larger than the available KV cache memory (4.1 GiB).",
+        "shorter",
+    ),
+    "hami-limit-zero": (
+        "[HAMI-core Msg]: env CUDA_DEVICE_MEMORY_LIMIT_0=0m\nRuntimeError: CUDA error at EagleProposer.__init__",
+        "24000m",
+    ),
     "method-unknown": ("NotImplementedError: Unsupported speculative method: 'mtp'", "method mtp"),
-    "assistant-as-draft-model": (MTP + "NotImplementedError: Speculative Decoding with draft models is not supported yet.", "generic draft model"),
-    "architecture-unknown": ("ValueError: Model architectures ['Gemma4AssistantForCausalLM'] are not supported for now.", "0.28.0"),
-    "transformers-breaks-gemma4": ("transformers 5.15.0\nAttributeError: 'Gemma4TextConfig' object has no attribute 'layer_scalar'", "5.14.1"),
-    "preview-file-unpatched": (MTP + '  File "gemma4_mtp.py", line 420, in load_weights\n    assert param_data.shape == loaded_weight.shape\nAssertionError', "d8b3826"),
-    "v1-runner-width": (MTP + RAISED.format(file="gpu_model_runner.py") + "RuntimeError: mat1 and mat2 shapes cannot be multiplied (8192x2816 and 5632x1024)", "VLLM_USE_V2_MODEL_RUNNER"),
-    "flag-unknown": ("api_server.py: error: unrecognized arguments: --per-request-spec-decode-metrics detailed", "request_metrics"),
+    "assistant-as-draft-model": (
+        MTP + "NotImplementedError: Speculative Decoding with draft models is not supported yet.",
+        "generic draft model",
+    ),
+    "architecture-unknown": (
+        "ValueError: Model architectures ['Gemma4AssistantForCausalLM'] are not supported for now.",
+        "0.28.0",
+    ),
+    "transformers-breaks-gemma4": (
+        "transformers 5.15.0\nAttributeError: 'Gemma4TextConfig' object has no attribute 'layer_scalar'",
+        "5.14.1",
+    ),
+    "preview-file-unpatched": (
+        MTP
+        + '  File "gemma4_mtp.py", line 420, in load_weights\n    assert param_data.shape == loaded_weight.shape\nAssertionError',
+        "d8b3826",
+    ),
+    "v1-runner-width": (
+        MTP
+        + RAISED.format(file="gpu_model_runner.py")
+        + "RuntimeError: mat1 and mat2 shapes cannot be multiplied (8192x2816 and 5632x1024)",
+        "VLLM_USE_V2_MODEL_RUNNER",
+    ),
+    "flag-unknown": (
+        "api_server.py: error: unrecognized arguments: --per-request-spec-decode-metrics detailed",
+        "request_metrics",
+    ),
     "port-taken": ("OSError: [Errno 98] Address already in use", "server.port"),
     "gated": ("huggingface_hub.errors.GatedRepoError: 401 Client Error. Cannot access gated repo for url", "HF_TOKEN"),
-    "hub-offline": ("huggingface_hub.errors.LocalEntryNotFoundError: Cannot find the requested files in the disk cache", "prefetch"),
-    "model-folder-missing": ("OSError: nowhere/x is not a local folder and is not a valid model identifier listed on the hub", "target.model"),
-    "out-of-memory": ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.", "gpu_memory_utilization"),
+    "hub-offline": (
+        "huggingface_hub.errors.LocalEntryNotFoundError: Cannot find the requested files in the disk cache",
+        "prefetch",
+    ),
+    "model-folder-missing": (
+        "OSError: nowhere/x is not a local folder and is not a valid model identifier listed on the hub",
+        "target.model",
+    ),
+    "out-of-memory": (
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.",
+        "gpu_memory_utilization",
+    ),
     "metadata-vllm": ("importlib.metadata.PackageNotFoundError: No package metadata was found for vllm", "api_server"),
     "no-vllm": ("ModuleNotFoundError: No module named 'vllm'", "make setup"),
-    "driver-older-than-image": ("nvidia-container-cli: requirement error: unsatisfied condition: cuda>=12.9, please update your driver to a newer version: unknown.", "12.9"),
-    "toolkit-in-cdi-mode": ("invoking the NVIDIA Container Runtime Hook directly (e.g. specifying the docker --gpus flag) is not supported.", "nvidia.com/gpu=all"),
-    "shared-memory-needs": ("RuntimeError: Insufficient space in /dev/shm for the message queue: 160 MiB required, 64 MiB free", "needs 160 MiB there, and 64 MiB are free"),
-    "undefined-symbol": ("ImportError: /x/vllm/_C.abi3.so: undefined symbol: _ZN3c1013MessageLoggerC1EPKciib", "one lock"),
-    "torchvision-of-another-torch": ("RuntimeError: operator torchvision::nms does not exist", "pip uninstall torchvision"),
-    "missing-library": ("ImportError: libcudart.so.13: cannot open shared object file: No such file or directory", "nvidia-cuda-runtime"),
-    "missing-library-behind": ("WARNING [interface.py:222] Failed to import from vllm._C: ImportError('libnuma.so.1: cannot open shared object file')\nAttributeError: '_OpNamespace' '_C' object has no attribute 'init_cpu_threads_env'", "apt install libnuma1"),
-    "driver-does-not-fit": ("RuntimeError: Unexpected error from cudaGetDeviceCount(). Error 803: system has unsupported display driver / cuda driver combination", "--gpus all"),
-    "no-kernel-image": ("torch.AcceleratorError: CUDA error: no kernel image is available for execution on the device", "cu130"),
+    "driver-older-than-image": (
+        "nvidia-container-cli: requirement error: unsatisfied condition: cuda>=12.9, please update your driver to a newer version: unknown.",
+        "12.9",
+    ),
+    "toolkit-in-cdi-mode": (
+        "invoking the NVIDIA Container Runtime Hook directly (e.g. specifying the docker --gpus flag) is not supported.",
+        "nvidia.com/gpu=all",
+    ),
+    "shared-memory-needs": (
+        "RuntimeError: Insufficient space in /dev/shm for the message queue: 160 MiB required, 64 MiB free",
+        "needs 160 MiB there, and 64 MiB are free",
+    ),
+    "undefined-symbol": (
+        "ImportError: /x/vllm/_C.abi3.so: undefined symbol: _ZN3c1013MessageLoggerC1EPKciib",
+        "one lock",
+    ),
+    "torchvision-of-another-torch": (
+        "RuntimeError: operator torchvision::nms does not exist",
+        "pip uninstall torchvision",
+    ),
+    "missing-library": (
+        "ImportError: libcudart.so.13: cannot open shared object file: No such file or directory",
+        "nvidia-cuda-runtime",
+    ),
+    "missing-library-behind": (
+        "WARNING [interface.py:222] Failed to import from vllm._C: ImportError('libnuma.so.1: cannot open shared object file')\nAttributeError: '_OpNamespace' '_C' object has no attribute 'init_cpu_threads_env'",
+        "apt install libnuma1",
+    ),
+    "driver-does-not-fit": (
+        "RuntimeError: Unexpected error from cudaGetDeviceCount(). Error 803: system has unsupported display driver / cuda driver combination",
+        "--gpus all",
+    ),
+    "no-kernel-image": (
+        "torch.AcceleratorError: CUDA error: no kernel image is available for execution on the device",
+        "cu130",
+    ),
     "ptxas-too-old": ("ptxas fatal   : Value 'sm_121a' is not defined for option 'gpu-name'", "TRITON_PTXAS_PATH"),
-    "deepgemm-unsupported": ("RuntimeError: Assertion error (/x/deepgemm-src/csrc/apis/layout.hpp:59): Unknown SF transformation", "VLLM_USE_DEEP_GEMM"),
-    "cutlass-unsupported": ("RuntimeError: cutlass_gemm_caller, /x/c3x/cutlass_gemm_caller.cuh:61, Error Internal", "VLLM_DISABLED_KERNELS"),
-    "fp8-unsupported": ("ValueError(\"type fp8e4nv not supported in this architecture. The supported fp8 dtypes are ('fp8e4b15', 'fp8e5')\")", "kv_cache_dtype to null"),
+    "deepgemm-unsupported": (
+        "RuntimeError: Assertion error (/x/deepgemm-src/csrc/apis/layout.hpp:59): Unknown SF transformation",
+        "VLLM_USE_DEEP_GEMM",
+    ),
+    "cutlass-unsupported": (
+        "RuntimeError: cutlass_gemm_caller, /x/c3x/cutlass_gemm_caller.cuh:61, Error Internal",
+        "VLLM_DISABLED_KERNELS",
+    ),
+    "fp8-unsupported": (
+        "ValueError(\"type fp8e4nv not supported in this architecture. The supported fp8 dtypes are ('fp8e4b15', 'fp8e5')\")",
+        "kv_cache_dtype to null",
+    ),
     "flashinfer-not-built": ("RuntimeError: Ninja build failed. Ninja output: ninja: build stopped", "nvcc"),
-    "token-budget-negative": ("  Value error, max_num_scheduled_tokens is set to -1792 based on the speculative decoding settings, which does not allow any tokens to be scheduled.", "max_num_seqs"),
-    "less-free-unified": ("ValueError: Free memory on device cuda:0 (61.22/121.69 GiB) on startup is less than desired GPU memory utilization (0.8, 97.35 GiB).", "drop_caches"),
-    "expert-parallel-with-drafter": ("ValueError: Number of experts in the model must be greater than 0 when expert parallelism is enabled.", "--enable-expert-parallel"),
-    "gemma4-unified-unknown": ("  Value error, The checkpoint you are trying to load has model type `gemma4_unified` but Transformers does not recognize this architecture.", "5.10"),
-    "foreign-model-file": ('  File "/x/vllm/model_executor/models/gemma4.py", line 227, in __init__\nTypeError: FusedMoE.__init__() got an unexpected keyword argument \'reduce_results\'', "server.mounts"),
-    "drafter-quantised": ('  File "/x/models/gemma4_mtp.py", line 458, in load_weights\nRuntimeError: start (4096) + length (4096) exceeds dimension size (4096).', "BF16"),
-    "repository-missing": ("RepositoryNotFoundError: 401 Client Error. (Request ID: Root=1)\nRepository Not Found for url: https://huggingface.co/api/models/google/gemma-4-26B-it-assistant.", "no such repository"),
+    "token-budget-negative": (
+        "  Value error, max_num_scheduled_tokens is set to -1792 based on the speculative decoding settings, which does not allow any tokens to be scheduled.",
+        "max_num_seqs",
+    ),
+    "less-free-unified": (
+        "ValueError: Free memory on device cuda:0 (61.22/121.69 GiB) on startup is less than desired GPU memory utilization (0.8, 97.35 GiB).",
+        "drop_caches",
+    ),
+    "expert-parallel-with-drafter": (
+        "ValueError: Number of experts in the model must be greater than 0 when expert parallelism is enabled.",
+        "--enable-expert-parallel",
+    ),
+    "gemma4-unified-unknown": (
+        "  Value error, The checkpoint you are trying to load has model type `gemma4_unified` but Transformers does not recognize this architecture.",
+        "5.10",
+    ),
+    "foreign-model-file": (
+        "  File \"/x/vllm/model_executor/models/gemma4.py\", line 227, in __init__\nTypeError: FusedMoE.__init__() got an unexpected keyword argument 'reduce_results'",
+        "server.mounts",
+    ),
+    "drafter-quantised": (
+        '  File "/x/models/gemma4_mtp.py", line 458, in load_weights\nRuntimeError: start (4096) + length (4096) exceeds dimension size (4096).',
+        "BF16",
+    ),
+    "repository-missing": (
+        "RepositoryNotFoundError: 401 Client Error. (Request ID: Root=1)\nRepository Not Found for url: https://huggingface.co/api/models/google/gemma-4-26B-it-assistant.",
+        "no such repository",
+    ),
     "hub-limits": ("huggingface_hub.errors.HfHubHTTPError: 429 Client Error: Too Many Requests for url: x", "HF_TOKEN"),
-    "weights-damaged": ("safetensors._safetensors_rust.SafetensorError: Error while deserializing header: incomplete metadata, file not fully covered", "prefetch"),
-    "out-of-memory-graphs": ('  File "vllm/v1/worker/gpu_worker.py", line 700, in compile_or_warm_up_model\n    x = self.model_runner.capture_model()\ntorch.OutOfMemoryError: CUDA out of memory. Tried to allocate 486.00 MiB.', "while CUDA graphs were captured"),
-    "nccl": ("RuntimeError: NCCL error: unhandled system error (run with NCCL_DEBUG=INFO for details)", "NCCL_P2P_DISABLE"),
-    "engine-killed": ("(APIServer pid=1) RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}", "dmesg"),
-}  # fmt: skip
+    "weights-damaged": (
+        "safetensors._safetensors_rust.SafetensorError: Error while deserializing header: incomplete metadata, file not fully covered",
+        "prefetch",
+    ),
+    "out-of-memory-graphs": (
+        '  File "vllm/v1/worker/gpu_worker.py", line 700, in compile_or_warm_up_model\n    x = self.model_runner.capture_model()\ntorch.OutOfMemoryError: CUDA out of memory. Tried to allocate 486.00 MiB.',
+        "while CUDA graphs were captured",
+    ),
+    "nccl": (
+        "RuntimeError: NCCL error: unhandled system error (run with NCCL_DEBUG=INFO for details)",
+        "NCCL_P2P_DISABLE",
+    ),
+    "engine-killed": (
+        "(APIServer pid=1) RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}",
+        "dmesg",
+    ),
+}
 #: A server that came up, and stopped while it answered.
 RUNNING = {
-    "drafter-graphs-with-tp": ("(EngineCore pid=2) ERROR [core.py:1]     self._centroids_graphs[size].replay()\n(EngineCore pid=2) ERROR [core.py:1] torch.AcceleratorError: CUDA error: an illegal memory access was encountered", "tensor_parallel_size 1"),
-    "illegal-memory-access": ("(EngineCore pid=2) ERROR [core.py:1] torch.AcceleratorError: CUDA error: an illegal memory access was encountered", "records are kept"),
-    "device-side-assert": ("(EngineCore pid=2) ERROR [core.py:1] torch.AcceleratorError: CUDA error: device-side assert triggered", "smaller K"),
-    "kernel-crash": ("(EngineCore pid=2) ERROR [core.py:1] torch.AcceleratorError: CUDA error: unspecified launch failure", "Xid"),
-    "rpc-timeout": ("(EngineCore pid=2) ERROR [core.py:1] TimeoutError: RPC call to sample_tokens timed out.", "(sample_tokens)"),
-    "worker-killed": ("(EngineCore pid=2) ERROR [multiproc_executor.py:315] Worker proc VllmWorker-0 died unexpectedly (exit code: -9), shutting down executor.\n(EngineCore pid=2) ERROR [core.py:1] RuntimeError: cancelled", "signal 9"),
-    "worker-crashed": ("(EngineCore pid=2) ERROR [multiproc_executor.py:315] Worker proc VllmWorker-0 died unexpectedly (exit code: -11), shutting down executor.", "exit code -11"),
-}  # fmt: skip
+    "drafter-graphs-with-tp": (
+        "(EngineCore pid=2) ERROR [core.py:1]     self._centroids_graphs[size].replay()\n(EngineCore pid=2) ERROR [core.py:1] torch.AcceleratorError: CUDA error: an illegal memory access was encountered",
+        "tensor_parallel_size 1",
+    ),
+    "illegal-memory-access": (
+        "(EngineCore pid=2) ERROR [core.py:1] torch.AcceleratorError: CUDA error: an illegal memory access was encountered",
+        "records are kept",
+    ),
+    "device-side-assert": (
+        "(EngineCore pid=2) ERROR [core.py:1] torch.AcceleratorError: CUDA error: device-side assert triggered",
+        "smaller K",
+    ),
+    "kernel-crash": (
+        "(EngineCore pid=2) ERROR [core.py:1] torch.AcceleratorError: CUDA error: unspecified launch failure",
+        "Xid",
+    ),
+    "rpc-timeout": (
+        "(EngineCore pid=2) ERROR [core.py:1] TimeoutError: RPC call to sample_tokens timed out.",
+        "(sample_tokens)",
+    ),
+    "worker-killed": (
+        "(EngineCore pid=2) ERROR [multiproc_executor.py:315] Worker proc VllmWorker-0 died unexpectedly (exit code: -9), shutting down executor.\n(EngineCore pid=2) ERROR [core.py:1] RuntimeError: cancelled",
+        "signal 9",
+    ),
+    "worker-crashed": (
+        "(EngineCore pid=2) ERROR [multiproc_executor.py:315] Worker proc VllmWorker-0 died unexpectedly (exit code: -11), shutting down executor.",
+        "exit code -11",
+    ),
+}
 SILENT = {
-    "compiled-in-inference": ("WARNING [jit_monitor.py:135] Triton kernel JIT compilation during inference: fused_moe_kernel. This causes a latency spike", "(fused_moe_kernel)"),
+    "compiled-in-inference": (
+        "WARNING [jit_monitor.py:135] Triton kernel JIT compilation during inference: fused_moe_kernel. This causes a latency spike",
+        "(fused_moe_kernel)",
+    ),
     "graphs-cut": ("WARNING [vllm.py:1] Truncating max_cudagraph_capture_size to 40", "40 tokens per step"),
-    "acceptance-zero": ("SpecDecoding metrics: Mean acceptance length: 1.00, Accepted: 0 tokens, Drafted: 220 tokens, Avg Draft acceptance rate: 0.0%", "gemma4_mtp.py"),
-    "target-without-chat-template": ("ChatTemplateResolutionError: As of transformers v4.44, default chat template is no longer allowed", "-it target"),
-    "moe-config-missing": ("WARNING [fused_moe.py:1164] Using default MoE config. Performance might be sub-optimal! Config file not found at /x/configs/E=128,N=704,device_name=NVIDIA_GB10,dtype=fp8_w8a8.json", "E=128,N=704,device_name=NVIDIA_GB10"),
-    "budget-shrunk": ("WARNING [vllm.py:2276] max_num_scheduled_tokens is set to 2048 based on the speculative decoding settings. This may lead to suboptimal performance.", "2048 tokens"),
-    "async-scheduling-off": ("WARNING [vllm.py:1605] Async scheduling is disabled with mtp-based speculative decoding", "baseline"),
-    "dynamic-k-dropped": ("WARNING [vllm.py:1067] Dynamic speculative decoding is not supported with data parallelism. Disabling num_speculative_tokens_per_batch_size and falling back to static", "K is fixed"),
+    "acceptance-zero": (
+        "SpecDecoding metrics: Mean acceptance length: 1.00, Accepted: 0 tokens, Drafted: 220 tokens, Avg Draft acceptance rate: 0.0%",
+        "gemma4_mtp.py",
+    ),
+    "target-without-chat-template": (
+        "ChatTemplateResolutionError: As of transformers v4.44, default chat template is no longer allowed",
+        "-it target",
+    ),
+    "moe-config-missing": (
+        "WARNING [fused_moe.py:1164] Using default MoE config. Performance might be sub-optimal! Config file not found at /x/configs/E=128,N=704,device_name=NVIDIA_GB10,dtype=fp8_w8a8.json",
+        "E=128,N=704,device_name=NVIDIA_GB10",
+    ),
+    "budget-shrunk": (
+        "WARNING [vllm.py:2276] max_num_scheduled_tokens is set to 2048 based on the speculative decoding settings. This may lead to suboptimal performance.",
+        "2048 tokens",
+    ),
+    "async-scheduling-off": (
+        "WARNING [vllm.py:1605] Async scheduling is disabled with mtp-based speculative decoding",
+        "baseline",
+    ),
+    "dynamic-k-dropped": (
+        "WARNING [vllm.py:1067] Dynamic speculative decoding is not supported with data parallelism. Disabling num_speculative_tokens_per_batch_size and falling back to static",
+        "K is fixed",
+    ),
     "drafting-disabled": ("WARNING Speculative decoding is disabled for batches above 8", "switched drafting off"),
-    "cpu-without-openmp": ("WARNING [cpu_worker.py:130] Speculative decoding on CPU without Intel OpenMP in LD_PRELOAD will cause significant performance loss.", "libiomp5"),
+    "cpu-without-openmp": (
+        "WARNING [cpu_worker.py:130] Speculative decoding on CPU without Intel OpenMP in LD_PRELOAD will cause significant performance loss.",
+        "libiomp5",
+    ),
     "preempted": ("WARNING [scheduler.py:10] Preempted request chatcmpl-1: not enough KV cache", "concurrency"),
-}  # fmt: skip
+}
 
 
 def arm(k=4, study="gb10-31b"):

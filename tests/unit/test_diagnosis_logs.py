@@ -7,11 +7,11 @@ import pytest
 from analysis.servers import diagnosis, facts, loglines, process, signs
 
 ORDINARY = (
-    "(APIServer pid=1) INFO:     127.0.0.1:60738 - \"POST /v1/chat/completions HTTP/1.1\" 200 OK\n"
+    '(APIServer pid=1) INFO:     127.0.0.1:60738 - "POST /v1/chat/completions HTTP/1.1" 200 OK\n'
     "(APIServer pid=1) INFO 11-26 12:42:27 [loggers.py:335] Engine 000: Avg prompt throughput: 99.0 tokens/s, Avg generation throughput: 198.4 tokens/s, Running: 1 reqs, Waiting: 0 reqs, GPU KV cache usage: 0.1%\n"
     "(APIServer pid=1) INFO 11-26 12:42:27 [metrics.py:101] SpecDecoding metrics: Mean acceptance length: 3.48, Accepted: 693 tokens, Drafted: 837 tokens, Per-position acceptance rate: 0.986, 0.810, 0.688\n"
     "Gemma4AssistantForCausalLM gemma4_mtp.py gpu_model_runner.py Gemma4TextConfig\n"
-)  # fmt: skip
+)
 API = "(APIServer pid=1) RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {'EngineCore': 1}\n"
 RETRY = "(APIServer pid=1) ERROR [repo_utils.py:47] Error retrieving safetensors: Repo id must be in the form 'name': '/models/x'., retrying 1 of 2\n"
 
@@ -75,7 +75,10 @@ def test_a_killed_process_is_the_cause_only_where_nothing_was_raised_before_it()
     assert diagnosis.of_stopped(ORDINARY + echo + killed).id == "engine-killed"
     assert diagnosis.of_stopped(UNKNOWN + killed) is None
     died = "(EngineCore pid=2) ERROR [multiproc_executor.py:315] Worker proc W died unexpectedly (exit code: -6)\n"
-    assert diagnosis.of_stopped(engine("torch.AcceleratorError: CUDA error: device-side assert triggered") + died).id == "device-side-assert"  # fmt: skip
+    assert (
+        diagnosis.of_stopped(engine("torch.AcceleratorError: CUDA error: device-side assert triggered") + died).id
+        == "device-side-assert"
+    )
     assert diagnosis.of_stopped(died + engine("RuntimeError: cancelled")).id == "worker-crashed"
 
 

@@ -160,10 +160,7 @@ def test_the_study_names_the_extension_that_is_there():
 def test_preflight_takes_made_up_weights_for_what_they_will_weigh(home):
     def checks(folder):
         study = load_study(
-            "h200-shapes",
-            variants=[],
-            target={"model": str(folder)},
-            drafter={"model": f"{folder}-assistant"},
+            "h200-shapes", variants=[], target={"model": str(folder)}, drafter={"model": f"{folder}-assistant"}
         )
         return {c.name: c for c in preflight.run(plan.make(study), machine.Machine(total_gib=100, free_gib=90))}
 

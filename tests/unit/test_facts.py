@@ -75,7 +75,11 @@ def test_a_start_on_a_cuda_gpu_is_read():
     assert (read.moe_kernel, read.linear_kernel) == ("TRITON", "CutlassFP8ScaledMMLinearKernel")
     assert read.moe_config == "E=128,N=704,device_name=NVIDIA_H100_80GB_HBM3,dtype=fp8_w8a8.json"
     assert (read.runner, read.quantization, read.kv_cache_dtype, read.k) == ("V2", "fp8", "auto", 4)
-    assert (read.graph_mode, read.max_capture_size, read.capture_sizes) == ("FULL_AND_PIECEWISE", 160, (1, 2, 4, 5, 8, 160))  # fmt: skip
+    assert (read.graph_mode, read.max_capture_size, read.capture_sizes) == (
+        "FULL_AND_PIECEWISE",
+        160,
+        (1, 2, 4, 5, 8, 160),
+    )
     assert (read.compile_s, read.init_engine_s, read.capture_s, read.capture_gib) == (106.88, 183.57, 36.0, 0.51)
     assert (read.kv_tokens, read.kv_gib, read.max_concurrency) == (184_711, 38.89, 45.1)
     assert read.prefix_caching is False and read.eager is False

@@ -22,8 +22,7 @@ def with_server(arm, **changes):
 
 
 @pytest.mark.parametrize(
-    ("seqs", "k", "largest"),
-    [(16, 0, 32), (16, 4, 160), (256, 4, 512), (256, 0, 512), (64, 8, 512), (8, 1, 32)],
+    ("seqs", "k", "largest"), [(16, 0, 32), (16, 4, 160), (256, 4, 512), (256, 0, 512), (64, 8, 512), (8, 1, 32)]
 )
 def test_the_engines_rule_gives_what_its_log_says(seqs, k, largest):
     """32 and 160 stand in logs of real launches with 16 sequences: baseline and K = 4."""

@@ -75,8 +75,13 @@ def test_bytebots_serve_line():
     one = arm("h100-31b", "mtp-k4@as-published")
     made = launch.vllm_args(one)
     assert made[:-1] == [
-        "google/gemma-4-31B-it", "--tensor-parallel-size", "1", "--max-model-len", "8192", "--speculative-config",
-    ]  # fmt: skip
+        "google/gemma-4-31B-it",
+        "--tensor-parallel-size",
+        "1",
+        "--max-model-len",
+        "8192",
+        "--speculative-config",
+    ]
     assert json.loads(made[-1]) == {
         "method": "mtp",
         "model": "google/gemma-4-31B-it-assistant",

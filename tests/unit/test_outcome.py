@@ -100,10 +100,7 @@ def test_one_wrong_value_fails_the_check(row, field, value):
     assert not judged(records).passed
 
 
-@pytest.mark.parametrize(
-    "date",
-    ["NaT", "a007", "2020-01-01", "1970-01-01 00:00:00.000000007", "{shifted}"],
-)
+@pytest.mark.parametrize("date", ["NaT", "a007", "2020-01-01", "1970-01-01 00:00:00.000000007", "{shifted}"])
 def test_dates_that_are_not_the_months_of_the_closes_fail(date):
     rows = months()
     shifted = [[RECORDED[2 + n][0] if date == "{shifted}" else date, *row[1:]] for n, row in enumerate(rows)]
@@ -124,11 +121,19 @@ def test_text_in_place_of_numbers_and_other_columns_are_named():
 @pytest.mark.parametrize(
     "text, month",
     [
-        ("2016-11", "2016-11"), ("2016/11/30", "2016-11"), ("201611", "2016-11"), ("20161101", "2016-11"),
-        ("2016年11月", "2016-11"), ("11/2016", "2016-11"), ("11/01/2016", "2016-11"), ("Nov 2016", "2016-11"),
-        ("1 November 2016", "2016-11"), ("November 1, 2016", "2016-11"), ("Nov-2016", "2016-11"),
+        ("2016-11", "2016-11"),
+        ("2016/11/30", "2016-11"),
+        ("201611", "2016-11"),
+        ("20161101", "2016-11"),
+        ("2016年11月", "2016-11"),
+        ("11/2016", "2016-11"),
+        ("11/01/2016", "2016-11"),
+        ("Nov 2016", "2016-11"),
+        ("1 November 2016", "2016-11"),
+        ("November 1, 2016", "2016-11"),
+        ("Nov-2016", "2016-11"),
     ],
-)  # fmt: skip
+)
 def test_months_are_read_as_people_write_them(text, month):
     assert dates.fit([text], [month])
 

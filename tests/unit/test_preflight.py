@@ -235,8 +235,17 @@ def test_a_bare_machine_gets_the_whole_table_and_exit_1_without_a_traceback(monk
     monkeypatch.setattr(machine, "look", lambda: BARE)
     assert main(["preflight", "gb10-31b-preview"]) == 1
     out = capsys.readouterr()
-    for name in ("GPU:", "engine:", "container engine docker: not on the PATH", "target RedHatAI/gemma-4-31B",
-                 "disk for checkpoints:", "patched gemma4_mtp.py:", "memory for weights:", "prefix cache:", "port 8000:"):  # fmt: skip
+    for name in (
+        "GPU:",
+        "engine:",
+        "container engine docker: not on the PATH",
+        "target RedHatAI/gemma-4-31B",
+        "disk for checkpoints:",
+        "patched gemma4_mtp.py:",
+        "memory for weights:",
+        "prefix cache:",
+        "port 8000:",
+    ):
         assert name in out.out
     assert "Traceback" not in out.out + out.err and "checks, " in out.out
 

@@ -116,8 +116,13 @@ def test_order_is_stamp_summary_chapters_provenance(demo):
 def test_contents_lists_every_chapter(demo):
     contents = re.search(r'<nav class="contents".*?</nav>', demo[1], re.DOTALL)[0]
     assert re.findall(r'href="#([^"]+)"', contents) == [
-        "summary", "setup", "k-sweep", "concurrency", "generated-python", "provenance",
-    ]  # fmt: skip
+        "summary",
+        "setup",
+        "k-sweep",
+        "concurrency",
+        "generated-python",
+        "provenance",
+    ]
 
 
 @pytest.mark.parametrize("stamp", ["measured", "synthetic-acceptance", "miniature"])

@@ -168,8 +168,12 @@ def test_a_damaged_study_record_is_one_clear_error(kept, tmp_path):
 def test_a_study_without_records_is_empty_and_leaves_no_folder(tmp_path):
     empty = Store("demo", root=tmp_path)
     assert (empty.complete(), empty.failures(), empty.outcomes(), empty.launch_ids(), empty.study_record()) == (
-        set(), [], {}, set(), {},
-    )  # fmt: skip
+        set(),
+        [],
+        {},
+        set(),
+        {},
+    )
     assert not empty.folder.exists()
 
 
@@ -298,8 +302,15 @@ def test_keys_of_a_row_come_from_the_plan(kept, build, cells):
     kept.write_launch("l1", launch(cell))
     keys = ["arm", "k", "variant", "experiment", "workload", "concurrency", "repeat", "launch"]
     assert tuple(kept.frames(cells).requests[keys].iloc[0]) == (
-        "mtp-k2", 2, "main", "timing", "py_code", 1, cell.repeat, 1,
-    )  # fmt: skip
+        "mtp-k2",
+        2,
+        "main",
+        "timing",
+        "py_code",
+        1,
+        cell.repeat,
+        1,
+    )
 
 
 def test_positions_are_one_row_each_with_the_drafts_of_the_cell(kept, cells):

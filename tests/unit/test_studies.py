@@ -11,9 +11,16 @@ from analysis.study.study_file import load_study
 
 FILES = sorted(PARAMS.glob("*.yaml"))
 OF_THE_ARTICLES = {
-    "gb10-26b-a4b", "gb10-31b", "gb10-26b-a4b-preview", "gb10-31b-preview", "gb10-26b-targets",
-    "gb10-26b-raw-endpoint", "rtx4090-26b-awq", "rtx5090m-e4b", "h100-31b",
-}  # fmt: skip
+    "gb10-26b-a4b",
+    "gb10-31b",
+    "gb10-26b-a4b-preview",
+    "gb10-31b-preview",
+    "gb10-26b-targets",
+    "gb10-26b-raw-endpoint",
+    "rtx4090-26b-awq",
+    "rtx5090m-e4b",
+    "h100-31b",
+}
 
 
 def test_every_study_that_the_readme_promises_is_there():

@@ -147,7 +147,7 @@ def test_programs_count_where_they_were_run(tables):
         {"id": "x", "source": "suzuki-shoten", "table": "3.1", "says": "s", "number": {"k": 3}},
         {"id": "sz-faster", "source": "suzuki-shoten", "table": "A.3", "says": "s", "number": {"metric": "drafts"}},
     ],
-)  # fmt: skip
+)
 def test_a_claim_without_predicate_number_or_name_of_its_own_is_refused(tables, bad):
     with pytest.raises(EvidenceError):
         claims.claims(dataclasses.replace(tables, claims=[*tables.claims, bad]))
@@ -161,7 +161,10 @@ def test_the_articles_have_claims_of_both_kinds(tables):
 
 def test_context_of_a_study():
     study = SimpleNamespace(
-        study="gb10-26b-a4b", stamp="measured", hardware="gb10", model_shape="gemma-4-26B-A4B-it",
+        study="gb10-26b-a4b",
+        stamp="measured",
+        hardware="gb10",
+        model_shape="gemma-4-26B-A4B-it",
         target=SimpleNamespace(model="RedHatAI/gemma-4-26B-A4B-it-FP8-Dynamic"),
-    )  # fmt: skip
+    )
     assert verdicts.context(study) == about(study="gb10-26b-a4b")

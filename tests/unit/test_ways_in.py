@@ -72,7 +72,7 @@ def test_the_glossary_has_the_terms_that_chapters_use():
         "noise-floor",
         "launch",
     }
-    wanted |= {"arm", "stream", "measurement", "mcnemar-test", "bonus-token", "verify-step", "k", "drafter", "target"}  # fmt: skip
+    wanted |= {"arm", "stream", "measurement", "mcnemar-test", "bonus-token", "verify-step", "k", "drafter", "target"}
     assert wanted <= {row[0] for row in ROWS}
     assert len(ROWS) == GLOSSARY.count("<a id=")  # every row was read
 
@@ -109,9 +109,16 @@ RECIPES = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 @pytest.mark.parametrize(
     "title",
-    ["A workload of your own", "A speculator", "An engine", "A metric", "A chapter", "A published number",
-     "Repeating the bare-machine check"],
-)  # fmt: skip
+    [
+        "A workload of your own",
+        "A speculator",
+        "An engine",
+        "A metric",
+        "A chapter",
+        "A published number",
+        "Repeating the bare-machine check",
+    ],
+)
 def test_there_is_a_recipe(title):
     assert f"\n## {title}\n" in RECIPES
 

@@ -173,10 +173,7 @@ def _launch(plan: Plan, arm: Arm, number: int, store: Store, tracker: _Tracker) 
                     break  # the rest of this launch's cells would wait as well: the next run measures them
                 client = connect()
                 continue
-            store.append(
-                _line(cell, launch_id, "ok", "", record),
-                [_request(cell, launch_id, a) for a in answers],
-            )
+            store.append(_line(cell, launch_id, "ok", "", record), [_request(cell, launch_id, a) for a in answers])
             tracker.finished(cell, record["wall_s"])
     return failed
 

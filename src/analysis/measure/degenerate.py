@@ -33,27 +33,33 @@ def signs(experiment: str, answers: Sequence[Texts]) -> list[dict[str, str]]:
     repeated = [a for a in answers if level(a.text) > MOST_REPETITION]
     if repeated and experiment != "raw":
         worst = max(level(a.text) for a in repeated)
-        found.append(_sign(
-            "repetition",
-            f"{_of(repeated, answers)} repeat themselves (up to {worst:.0%}, above {MOST_REPETITION:.0%}): "
-            "acceptance and speed of such text say nothing about language.",
-            "Read the texts; check chat template, checkpoint, quantisation and sampling.",
-        ))  # fmt: skip
+        found.append(
+            _sign(
+                "repetition",
+                f"{_of(repeated, answers)} repeat themselves (up to {worst:.0%}, above {MOST_REPETITION:.0%}): "
+                "acceptance and speed of such text say nothing about language.",
+                "Read the texts; check chat template, checkpoint, quantisation and sampling.",
+            )
+        )
     special = [a for a in answers if SPECIAL.search(a.text)]
     if special:
         token = SPECIAL.search(special[0].text)[0]
-        found.append(_sign(
-            "special-tokens",
-            f"{_of(special, answers)} hold special tokens as text, such as {token}.",
-            "Check that the checkpoint's tokenizer and chat template belong together, and that the weights are whole.",
-        ))  # fmt: skip
+        found.append(
+            _sign(
+                "special-tokens",
+                f"{_of(special, answers)} hold special tokens as text, such as {token}.",
+                "Check that the checkpoint's tokenizer and chat template belong together, and that the weights are whole.",
+            )
+        )
     thought = [a for a in answers if a.thinking]
     if thought:
-        found.append(_sign(
-            "thinking",
-            f"{_of(thought, answers)} begin with thinking: times and tokens include it, the text does not.",
-            "Start the server without a reasoning parser and with thinking off where answers alone are to be measured.",
-        ))  # fmt: skip
+        found.append(
+            _sign(
+                "thinking",
+                f"{_of(thought, answers)} begin with thinking: times and tokens include it, the text does not.",
+                "Start the server without a reasoning parser and with thinking off where answers alone are to be measured.",
+            )
+        )
     return found
 
 

@@ -108,9 +108,15 @@ def _numeric(evidence: Evidence, claim: Claim, summary: list[dict], noise: float
     metric, factor = METRICS[printed["metric"]]
     scale = factor if printed["unit"] == "%" else 1.0 if factor == 0.01 else factor
     target = printed["value"] * scale
-    selector = {"metric": metric, "model": printed["model"], "hardware": printed["hardware"], "stamp": "measured",
-                "quantisation": family(printed["quantisation"]), "workload": printed["workload"],
-                "concurrency": printed["concurrency"]}  # fmt: skip
+    selector = {
+        "metric": metric,
+        "model": printed["model"],
+        "hardware": printed["hardware"],
+        "stamp": "measured",
+        "quantisation": family(printed["quantisation"]),
+        "workload": printed["workload"],
+        "concurrency": printed["concurrency"],
+    }
     if pd.notna(printed["k"]):
         selector["k"] = printed["k"]
     if pd.notna(printed["position"]):

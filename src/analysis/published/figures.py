@@ -47,14 +47,30 @@ def published_speedups(speedups: pd.DataFrame, evidence: Evidence) -> Figure:
     middle = sure[sure["speedup"] > 1].groupby(kinds)["speedup"].median()
     live, still = _dots(frame, "speedup", "published speedup over the baseline of the same source [×]", level=1.0)
     return Figure(
-        live, still,
+        live,
+        still,
         "Published gains, in the middle: " + ", ".join(f"{kind} targets {gain:.2f}×" for kind, gain in middle.items()),
         "MTP speed over the baseline speed of the same setting, computed from the published speeds. Hollow: doubtful "
         "(the source's method, a number listed twice, or more than bandwidth allows). Models by colour and shape.",
         "Dots by setting: " + "; ".join(f"{r.label} {r.speedup:.2f}×" for r in sure.itertuples()) + ".",
-        frame[["source", "table", "hardware", "model", "quantisation", "k", "workload", "concurrency", "speedup", "doubtful"]],
-        PUBLISHED, sources=sources_of(frame, evidence), formats={"speedup": _TIMES, "k": "{:.0f}".format},
-    )  # fmt: skip
+        frame[
+            [
+                "source",
+                "table",
+                "hardware",
+                "model",
+                "quantisation",
+                "k",
+                "workload",
+                "concurrency",
+                "speedup",
+                "doubtful",
+            ]
+        ],
+        PUBLISHED,
+        sources=sources_of(frame, evidence),
+        formats={"speedup": _TIMES, "k": "{:.0f}".format},
+    )
 
 
 def speed_against_bound(checked: pd.DataFrame, evidence: Evidence) -> Figure:
@@ -69,15 +85,35 @@ def speed_against_bound(checked: pd.DataFrame, evidence: Evidence) -> Figure:
     live, still = _dots(shown, "share", "speed / bandwidth bound", level=1.0)
     names = ", ".join(f"{v:.4g}" for v in sorted(above["tok_s"].unique()))
     return Figure(
-        live, still,
-        f"{len(above)} published speeds are above what bandwidth allows: {names} tok/s" if len(above) else "No published speed is above what bandwidth allows",
+        live,
+        still,
+        f"{len(above)} published speeds are above what bandwidth allows: {names} tok/s"
+        if len(above)
+        else "No published speed is above what bandwidth allows",
         "Speed over the bound from weight bytes moved at the data sheet's bandwidth, all streams together, every draft "
         "accepted, experts chosen independently. The fastest workload of each setting is drawn; all are in the data. Hollow: "
         "possible only if the tokens of a step use the same experts, as identical or degenerate text makes them.",
         "Dots by setting: " + "; ".join(f"{r.label}: {r.share:.0%}" for r in shown.itertuples()) + ".",
-        frame[["source", "table", "hardware", "model", "k", "concurrency", "tok_s", "bound", "bound_same", "share", "needs_al", "verdict"]],
-        PUBLISHED, sources=sources_of(frame, evidence), formats={"share": ".0%", "k": "{:.0f}".format},
-    )  # fmt: skip
+        frame[
+            [
+                "source",
+                "table",
+                "hardware",
+                "model",
+                "k",
+                "concurrency",
+                "tok_s",
+                "bound",
+                "bound_same",
+                "share",
+                "needs_al",
+                "verdict",
+            ]
+        ],
+        PUBLISHED,
+        sources=sources_of(frame, evidence),
+        formats={"share": ".0%", "k": "{:.0f}".format},
+    )
 
 
 def step_cost_published(costs: pd.DataFrame, evidence: Evidence) -> Figure:
@@ -96,12 +132,22 @@ def step_cost_published(costs: pd.DataFrame, evidence: Evidence) -> Figure:
     )
     rho = reference.set_index("k")["rho"]
     return Figure(
-        live, still, f"A speculative step of the 26B costs {rho.iloc[0]:.1f} to {rho.iloc[-1]:.1f} baseline steps on GB10, never below one",
+        live,
+        still,
+        f"A speculative step of the 26B costs {rho.iloc[0]:.1f} to {rho.iloc[-1]:.1f} baseline steps on GB10, never below one",
         "Measured: published acceptance length over published speedup (geometric mean of three workloads). Lines: bytes of "
         "the step over bytes of a baseline step, with each token on its own experts and with all on the same.",
-        "Lines over K: " + "; ".join(f"K = {r.k}: measured {r.rho:.2f}, bytes {r.rho_same:.2f} to {r.rho_independent:.2f}" for r in reference.itertuples()) + ".",
-        costs, PUBLISHED, sources=sources_of(costs, evidence), formats={"speedup": _TIMES},
-    )  # fmt: skip
+        "Lines over K: "
+        + "; ".join(
+            f"K = {r.k}: measured {r.rho:.2f}, bytes {r.rho_same:.2f} to {r.rho_independent:.2f}"
+            for r in reference.itertuples()
+        )
+        + ".",
+        costs,
+        PUBLISHED,
+        sources=sources_of(costs, evidence),
+        formats={"speedup": _TIMES},
+    )
 
 
 def gain_by_load(model_gain: pd.DataFrame, speedups: pd.DataFrame, evidence: Evidence) -> Figure:
@@ -131,12 +177,22 @@ def gain_by_load(model_gain: pd.DataFrame, speedups: pd.DataFrame, evidence: Evi
         first, last = group["gain"].iloc[[0, -1]]
         turns[f"{_short(name)} ({source})"] = f"{'falls' if last < first else 'rises'} from {first:.2f}× to {last:.2f}×"
     return Figure(
-        live, still, "As streams are added the published gain " + ", ".join(f"{turn} for {name}" for name, turn in turns.items()),
+        live,
+        still,
+        "As streams are added the published gain " + ", ".join(f"{turn} for {name}" for name, turn in turns.items()),
         "Dots and lines of sources: published. Lines 'bytes alone': what weight bytes allow at the published acceptance; "
         "they leave out arithmetic, which ends the gain at high load, and K/V.",
-        "Lines over streams: " + "; ".join(f"{n}: " + ", ".join(f"{r.streams} {r.gain:.2f}×" for r in g.itertuples()) for n, g in frame.groupby("series")) + ".",
-        frame, PUBLISHED, sources=sources_of(many, evidence), formats={"gain": _TIMES},
-    )  # fmt: skip
+        "Lines over streams: "
+        + "; ".join(
+            f"{n}: " + ", ".join(f"{r.streams} {r.gain:.2f}×" for r in g.itertuples())
+            for n, g in frame.groupby("series")
+        )
+        + ".",
+        frame,
+        PUBLISHED,
+        sources=sources_of(many, evidence),
+        formats={"gain": _TIMES},
+    )
 
 
 def cost_per_million(checked: pd.DataFrame, evidence: Evidence, given: Assumptions) -> Figure:
@@ -155,13 +211,17 @@ def cost_per_million(checked: pd.DataFrame, evidence: Evidence, given: Assumptio
         frame.assign(doubtful=frame["arm"] == "baseline"), "cost", "cost of a million tokens [currency of the price]"
     )
     return Figure(
-        live, still, f"A million tokens cost {cheap.cost:.2f} ({cheap.label}) to {dear.cost:.2f} ({dear.label})",
+        live,
+        still,
+        f"A million tokens cost {cheap.cost:.2f} ({cheap.label}) to {dear.cost:.2f} ({dear.label})",
         f"Price {given.price:g} written off over {given.years:g} years, busy {given.utilisation:.0%} of the time, "
         f"{given.watts:g} W while busy, {given.kwh_price:g} per kWh; published speeds on {given.machine}. Hollow: baseline.",
         "Dots by setting: " + "; ".join(f"{r.label}: {r.cost:.2f}" for r in frame.itertuples()) + ".",
         frame[["source", "table", "model", "quantisation", "arm", "k", "workload", "concurrency", "tok_s", "cost"]],
-        PUBLISHED, sources=sources_of(frame, evidence), formats={"cost": "{:.2f}".format, "k": "{:.0f}".format},
-    )  # fmt: skip
+        PUBLISHED,
+        sources=sources_of(frame, evidence),
+        formats={"cost": "{:.2f}".format, "k": "{:.0f}".format},
+    )
 
 
 def step_cost(costs: pd.DataFrame, stamp: str) -> Figure:
@@ -181,11 +241,19 @@ def step_cost(costs: pd.DataFrame, stamp: str) -> Figure:
     )
     last = main[main["k"] == ks[-1]]["rho"].mean()
     return Figure(
-        live, still, f"A step with K = {ks[-1]} costs {last:.2f} baseline steps, so it must bring that many tokens",
+        live,
+        still,
+        f"A step with K = {ks[-1]} costs {last:.2f} baseline steps, so it must bring that many tokens",
         "Time of a step over the baseline's, from TPOT and counters at one stream; it is also the acceptance length at which the arm breaks even.",
-        "Lines over K: " + "; ".join(f"{words.workload(w)}: " + ", ".join(f"K={r.k} {r.rho:.2f}" for r in g.itertuples()) for w, g in main.groupby("workload")) + ".",
-        main.drop(columns="variant"), stamp,
-    )  # fmt: skip
+        "Lines over K: "
+        + "; ".join(
+            f"{words.workload(w)}: " + ", ".join(f"K={r.k} {r.rho:.2f}" for r in g.itertuples())
+            for w, g in main.groupby("workload")
+        )
+        + ".",
+        main.drop(columns="variant"),
+        stamp,
+    )
 
 
 def predicted_sweep(sweep: pd.DataFrame, stamp: str) -> Figure:
@@ -210,11 +278,25 @@ def predicted_sweep(sweep: pd.DataFrame, stamp: str) -> Figure:
         missed = f"Three arms do not predict the rest of the sweep: the largest miss is {worst:.0%}"
         title = hit if worst <= HIT else missed
     return Figure(
-        live, still, title,
+        live,
+        still,
+        title,
         "Cost of a step as a line through the smallest and the largest K; acceptance length from the positions of the largest K.",
-        "Lines over K by workload: " + "; ".join(f"{words.workload(r.workload)}, K={r.k}: {r.measured:.2f}× measured, {r.predicted:.2f}× predicted" for r in main.itertuples()) + ".",
-        main.drop(columns="variant"), stamp, formats={"error": "+.1%", "measured": _TIMES, "predicted": _TIMES, "used": lambda v: "fitted" if v else "predicted"},
-    )  # fmt: skip
+        "Lines over K by workload: "
+        + "; ".join(
+            f"{words.workload(r.workload)}, K={r.k}: {r.measured:.2f}× measured, {r.predicted:.2f}× predicted"
+            for r in main.itertuples()
+        )
+        + ".",
+        main.drop(columns="variant"),
+        stamp,
+        formats={
+            "error": "+.1%",
+            "measured": _TIMES,
+            "predicted": _TIMES,
+            "used": lambda v: "fitted" if v else "predicted",
+        },
+    )
 
 
 def sources_of(frame: pd.DataFrame, evidence: Evidence) -> list[str]:
@@ -260,10 +342,26 @@ def _dots(frame: pd.DataFrame, x: str, title: str, level: float | None = None):
             for hollow, part in group.groupby("doubtful", sort=False):
                 symbol = look.symbol + ("-open" if hollow else "")
                 named = bool(not hollow or group["doubtful"].all())
-                live.add_scatter(x=part[x], y=part["label"], mode="markers", name=model, legendgroup=model,
-                                 showlegend=named, marker={"color": look.color, "symbol": symbol, "size": 10})  # fmt: skip
-                axis.scatter(part[x], part.index, marker=look.mpl_marker, s=34, color="none" if hollow else look.color,
-                             edgecolors=look.color, linewidths=1.4, label=model if named else None, zorder=3)  # fmt: skip
+                live.add_scatter(
+                    x=part[x],
+                    y=part["label"],
+                    mode="markers",
+                    name=model,
+                    legendgroup=model,
+                    showlegend=named,
+                    marker={"color": look.color, "symbol": symbol, "size": 10},
+                )
+                axis.scatter(
+                    part[x],
+                    part.index,
+                    marker=look.mpl_marker,
+                    s=34,
+                    color="none" if hollow else look.color,
+                    edgecolors=look.color,
+                    linewidths=1.4,
+                    label=model if named else None,
+                    zorder=3,
+                )
         axis.set_yticks(range(len(frame)), frame["label"], fontsize=7.5)
         axis.set_xlabel(title)
         axis.set_xlim(left=0)

@@ -161,10 +161,14 @@ def gain_by_load(model: str, quantisation: str, k: int, al: float, streams: Sequ
     """
     target, fmt = shapes.shape_of(model), shapes.models()[1][quantisation]
     rows = [
-        {"model": model, "k": k, "streams": n,
-         "gain": al * shapes.step_bytes(target, fmt, 0, n) / shapes.step_bytes(target, fmt, k, n)}
+        {
+            "model": model,
+            "k": k,
+            "streams": n,
+            "gain": al * shapes.step_bytes(target, fmt, 0, n) / shapes.step_bytes(target, fmt, k, n),
+        }
         for n in streams
-    ]  # fmt: skip
+    ]
     return pd.DataFrame(rows)
 
 
@@ -188,9 +192,13 @@ def rooflines(quantisation: str = "fp8", k: int = 4) -> pd.DataFrame:
             for model, target in targets.items():
                 fits = shapes.footprint(target, fmt, 4096)["total"] / 1e9 <= (about.memory_gb or 0)
                 rows.append(
-                    {"machine": machine, "model": model, "fits": fits,
-                     "gb_a_token": shapes.step_bytes(target, fmt) / 1e9,
-                     "baseline": shapes.speed_bound(target, fmt, about.bandwidth_gb_s),
-                     f"k{k}": shapes.speed_bound(target, fmt, about.bandwidth_gb_s, k)}
-                )  # fmt: skip
+                    {
+                        "machine": machine,
+                        "model": model,
+                        "fits": fits,
+                        "gb_a_token": shapes.step_bytes(target, fmt) / 1e9,
+                        "baseline": shapes.speed_bound(target, fmt, about.bandwidth_gb_s),
+                        f"k{k}": shapes.speed_bound(target, fmt, about.bandwidth_gb_s, k),
+                    }
+                )
     return pd.DataFrame(rows)

@@ -30,8 +30,14 @@ def bounds(checked: pd.DataFrame) -> Table:
         "verdict",
         "verdict_measured",
     ]
-    note = "Bound: each token on experts of its own. Tokens per step it would need: at that bound; K + 1 is the most a step can give. The last column uses the best bandwidth that others measured."  # fmt: skip
-    return Table(odd[columns], "Speeds above the bandwidth bound [tok/s]", {"k": "{:.0f}".format, "tok_s": _TWO} | dict.fromkeys(["bound", "bound_identical", "bound_same", "needs_al"], _TOK), note)  # fmt: skip
+    note = "Bound: each token on experts of its own. Tokens per step it would need: at that bound; K + 1 is the most a step can give. The last column uses the best bandwidth that others measured."
+    return Table(
+        odd[columns],
+        "Speeds above the bandwidth bound [tok/s]",
+        {"k": "{:.0f}".format, "tok_s": _TWO}
+        | dict.fromkeys(["bound", "bound_identical", "bound_same", "needs_al"], _TOK),
+        note,
+    )
 
 
 def uncheckable(checked: pd.DataFrame) -> Table:
@@ -44,8 +50,13 @@ def uncheckable(checked: pd.DataFrame) -> Table:
 
 def step_costs(costs: pd.DataFrame) -> Table:
     """Cost of a step for each published setting, from its acceptance length and speedup. In: `physics.step_costs`."""
-    note = "ρ = acceptance length / speedup, in baseline steps; a value below one is impossible. ρ from bytes: bytes read in a step over those of a baseline step."  # fmt: skip
-    return Table(costs, "Cost of a speculative step from published numbers", {"speedup": _TIMES} | dict.fromkeys(["al", "rho", "rho_independent", "rho_same"], "{:.2f}".format), note)  # fmt: skip
+    note = "ρ = acceptance length / speedup, in baseline steps; a value below one is impossible. ρ from bytes: bytes read in a step over those of a baseline step."
+    return Table(
+        costs,
+        "Cost of a speculative step from published numbers",
+        {"speedup": _TIMES} | dict.fromkeys(["al", "rho", "rho_independent", "rho_same"], "{:.2f}".format),
+        note,
+    )
 
 
 def conditional(evidence: Evidence) -> Table:
@@ -58,7 +69,7 @@ def conditional(evidence: Evidence) -> Table:
     fits = costmodel.geometric_fit(whole, by=["source", "model", "k"]).set_index(["source", "model", "k"])
     chains = whole.groupby(["source", "model", "k"])["c"].agg(lambda c: " ".join(f"{v:.2f}" for v in c))
     table = fits.join(chains).reset_index()
-    note = "c_i: acceptance at a position where the one before was accepted. α: one c_i for all positions with the same acceptance length."  # fmt: skip
+    note = "c_i: acceptance at a position where the one before was accepted. α: one c_i for all positions with the same acceptance length."
     return Table(
         table, "Conditional acceptance, published", dict.fromkeys(["alpha", "al", "worst"], "{:.3f}".format), note
     )
@@ -66,12 +77,22 @@ def conditional(evidence: Evidence) -> Table:
 
 def rooflines(table: pd.DataFrame) -> Table:
     """Bandwidth bound of each model on each machine. In: `physics.rooflines`."""
-    return Table(table, "The most that bandwidth allows at one stream, FP8 layers [tok/s]", {"fits": lambda v: "yes" if v else "no", "gb_a_token": _TOK, "baseline": _TOK, "k4": _TOK}, "With K = 4, each token is on experts of its own. Weights only.")  # fmt: skip
+    return Table(
+        table,
+        "The most that bandwidth allows at one stream, FP8 layers [tok/s]",
+        {"fits": lambda v: "yes" if v else "no", "gb_a_token": _TOK, "baseline": _TOK, "k4": _TOK},
+        "With K = 4, each token is on experts of its own. Weights only.",
+    )
 
 
 def footprints(table: pd.DataFrame) -> Table:
     """Memory by part, corrected. In: `physics.footprints`."""
-    return Table(table, "Memory of target and drafter, FP8 layers, one context of 4096 tokens [GB]", dict.fromkeys(table.columns[1:], "{:.2f}".format), "A server reserves its share of memory whatever the model needs: this is what has to fit.")  # fmt: skip
+    return Table(
+        table,
+        "Memory of target and drafter, FP8 layers, one context of 4096 tokens [GB]",
+        dict.fromkeys(table.columns[1:], "{:.2f}".format),
+        "A server reserves its share of memory whatever the model needs: this is what has to fit.",
+    )
 
 
 def claim_counts(table: pd.DataFrame) -> Table:
@@ -85,7 +106,7 @@ def claims(table: pd.DataFrame) -> Table:
     order = {"contradicted": 0, "reproduced": 1, "not distinguishable": 2, "not tested here": 3}
     shown = table.sort_values("verdict", key=lambda v: v.map(order), kind="stable", ignore_index=True)
     columns = ["says", "source", "table", "verdict", "ours", "published", "detail", "stamp"]
-    note = "A number counts as reproduced within ten percent, on the same machine and model; the direction of an effect can hold anywhere. Intervals are 95 % over launches; with one launch, the noise floor."  # fmt: skip
+    note = "A number counts as reproduced within ten percent, on the same machine and model; the direction of an effect can hold anywhere. Intervals are 95 % over launches; with one launch, the noise floor."
     return Table(shown[columns], "Published claims and what this study says of them", note=note)
 
 
@@ -147,8 +168,13 @@ def break_even(checked: pd.DataFrame, given: Assumptions) -> Table:
             reach = "never: energy costs more" if needed == float("inf") else f"{needed:,.0f}: more than it serves"
             row[f"at {api:g} per million"] = f"{needed:,.0f}" if needed <= served else reach
         rows.append(row)
-    note = "Speed: mean of the three published workloads, one stream. What MTP changes is how much a machine can serve; the threshold moves only by the energy of a token."  # fmt: skip
-    return Table(pd.DataFrame(rows), "Tokens per day above which owning is cheaper than an API", {"k": "{:.0f}".format, "tok_s": _TOK, "most per day": "{:,.0f}".format}, note)  # fmt: skip
+    note = "Speed: mean of the three published workloads, one stream. What MTP changes is how much a machine can serve; the threshold moves only by the energy of a token."
+    return Table(
+        pd.DataFrame(rows),
+        "Tokens per day above which owning is cheaper than an API",
+        {"k": "{:.0f}".format, "tok_s": _TOK, "most per day": "{:,.0f}".format},
+        note,
+    )
 
 
 def break_even_table(costs: pd.DataFrame) -> Table:
@@ -161,12 +187,22 @@ def break_even_table(costs: pd.DataFrame) -> Table:
         "al": "{:.2f}".format,
         "break_even": "{:.2f}".format,
     }
-    return Table(table, "Acceptance length measured and needed, and the speedup that follows", formats, "Predicted: AL / cost of a step. Measured: ratio of TPOT. Both come from the same runs, so they check the arithmetic and not each other.")  # fmt: skip
+    return Table(
+        table,
+        "Acceptance length measured and needed, and the speedup that follows",
+        formats,
+        "Predicted: AL / cost of a step. Measured: ratio of TPOT. Both come from the same runs, so they check the arithmetic and not each other.",
+    )
 
 
 def fits(table: pd.DataFrame) -> Table:
     """Constant conditional acceptance by arm and workload. In: `costmodel.geometric_fit`."""
-    return Table(table[table["variant"] == "main"].drop(columns="variant").reset_index(drop=True), "Acceptance described by one number: the same c_i at every position", dict.fromkeys(["alpha", "al", "worst"], "{:.3f}".format), "α: one c_i for all positions that gives the same acceptance length.")  # fmt: skip
+    return Table(
+        table[table["variant"] == "main"].drop(columns="variant").reset_index(drop=True),
+        "Acceptance described by one number: the same c_i at every position",
+        dict.fromkeys(["alpha", "al", "worst"], "{:.3f}".format),
+        "α: one c_i for all positions that gives the same acceptance length.",
+    )
 
 
 def sweep_sentence(sweep: pd.DataFrame) -> str:

@@ -22,10 +22,37 @@ _PATHS = re.compile(
 )
 # Names that many machines share and that ordinary prose uses; they count only in name@host.
 _ORDINARY = {
-    "admin", "build", "builder", "container", "debian", "desktop", "docker", "fedora", "host", "jupyter", "jovyan",
-    "laptop", "linux", "local", "localhost", "localdomain", "machine", "nobody", "nvidia", "python", "root", "runner",
-    "server", "spark", "test", "ubuntu", "user", "work", "worker", "workstation",
-}  # fmt: skip
+    "admin",
+    "build",
+    "builder",
+    "container",
+    "debian",
+    "desktop",
+    "docker",
+    "fedora",
+    "host",
+    "jupyter",
+    "jovyan",
+    "laptop",
+    "linux",
+    "local",
+    "localhost",
+    "localdomain",
+    "machine",
+    "nobody",
+    "nvidia",
+    "python",
+    "root",
+    "runner",
+    "server",
+    "spark",
+    "test",
+    "ubuntu",
+    "user",
+    "work",
+    "worker",
+    "workstation",
+}
 
 
 def leaks(text: str) -> list[str]:

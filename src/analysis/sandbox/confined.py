@@ -57,12 +57,7 @@ class Traces:
 
 
 def run(
-    wall: Wall,
-    code: str,
-    limits: Limits,
-    *,
-    flat_columns: bool = False,
-    fonts: Mapping[str, str] | None = None,
+    wall: Wall, code: str, limits: Limits, *, flat_columns: bool = False, fonts: Mapping[str, str] | None = None
 ) -> Traces:
     """Run `code` behind `wall`. OSError where the wall's command cannot be started."""
     folder = tempfile.mkdtemp(prefix="program-") if wall.own_folder else ""

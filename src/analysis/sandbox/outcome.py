@@ -59,11 +59,7 @@ class Outcome:
 
 
 def judge(
-    traces: Traces,
-    *,
-    wall: str = "",
-    complete: bool = True,
-    recorded: Sequence[tuple[str, float]] = (),
+    traces: Traces, *, wall: str = "", complete: bool = True, recorded: Sequence[tuple[str, float]] = ()
 ) -> Outcome:
     """The checks. `recorded`: (YYYY-MM, close) of the series that a result must be a stretch of, in order of time."""
     left = traces.result

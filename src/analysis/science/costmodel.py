@@ -125,10 +125,20 @@ def predict_sweep(costs: pd.DataFrame, positions: pd.DataFrame) -> pd.DataFrame:
         for k, row in known.iterrows():
             rho, al = a + b * k, al_from_positions(p, int(k))
             rows.append(
-                {"variant": variant, "workload": workload, "k": k, "used": k in (low, high), "rho": row.rho,
-                 "rho_predicted": rho, "al": row.al, "al_predicted": al, "measured": row.measured,
-                 "predicted": al / rho, "error": al / rho / row.measured - 1}
-            )  # fmt: skip
+                {
+                    "variant": variant,
+                    "workload": workload,
+                    "k": k,
+                    "used": k in (low, high),
+                    "rho": row.rho,
+                    "rho_predicted": rho,
+                    "al": row.al,
+                    "al_predicted": al,
+                    "measured": row.measured,
+                    "predicted": al / rho,
+                    "error": al / rho / row.measured - 1,
+                }
+            )
     return pd.DataFrame(rows)
 
 

@@ -142,8 +142,7 @@ def wait_until_healthy(arm: Arm, url: str, guard: subprocess.Popen, log: Path, p
     while (waited := time.monotonic() - begin) < limit:
         if guard.poll() is not None:
             raise failure(
-                f"The server for arm {arm.name} stopped while loading (exit {guard.returncode}, {waited:.0f} s).",
-                log,
+                f"The server for arm {arm.name} stopped while loading (exit {guard.returncode}, {waited:.0f} s).", log
             )
         with contextlib.suppress(web.WebError):
             if web.get(f"{url}/health", seconds=2).status == 200:

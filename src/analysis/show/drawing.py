@@ -200,14 +200,32 @@ def _series(live, axis, own, name, look, x, y, lo, hi, bars, column, number, cou
         )
         places = [xs.index(v) + (number - (count - 1) / 2) * 0.8 / count for v in own[x]]
         axis.bar(
-            places, own[y], 0.72 / count, color=look.color, label=words.name(name), yerr=spread, ecolor=INK, capsize=2,
-            hatch=2 * pattern(name), edgecolor="white", linewidth=0,
-        )  # fmt: skip
+            places,
+            own[y],
+            0.72 / count,
+            color=look.color,
+            label=words.name(name),
+            yerr=spread,
+            ecolor=INK,
+            capsize=2,
+            hatch=2 * pattern(name),
+            edgecolor="white",
+            linewidth=0,
+        )
         return
     live.add_scatter(
-        x=own[x], y=own[y], name=words.name(name), legendgroup=name, showlegend=column == 1, mode="lines+markers",
-        line={"color": look.color, "dash": look.dash}, marker={"symbol": look.symbol}, error_y=whiskers, row=1, col=column,
-    )  # fmt: skip
+        x=own[x],
+        y=own[y],
+        name=words.name(name),
+        legendgroup=name,
+        showlegend=column == 1,
+        mode="lines+markers",
+        line={"color": look.color, "dash": look.dash},
+        marker={"symbol": look.symbol},
+        error_y=whiskers,
+        row=1,
+        col=column,
+    )
     sns.lineplot(
         data=own,
         x=x,

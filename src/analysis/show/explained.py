@@ -60,7 +60,7 @@ def one_step() -> Drawing:
         _box(x[2], 230, ".pct", _BONUS),
         f'<text x="{x[3]}" y="252" fill="{INK}">2 accepted + 1 bonus token</text>',
         *(f'<path d="M{x[n] + 37} {y} v24 m-4 -6 l4 6 l4 -6" fill="none" stroke="{INK}"/>' for y, n in _ARROWS),
-    ]  # fmt: skip
+    ]
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 285" font-family="{FONTS}" font-size="13">'
     caption = (
         "One step of MTP. Without a drafter the same forward pass of the target gives one token; here it gives three. "
@@ -77,7 +77,9 @@ def example(requests: pd.DataFrame) -> str:
     known = requests[(requests.k > 0) & (requests.steps > 0) & (requests.experiment == "timing")]
     if known.empty:
         return "No answer on record says how many drafts each of its steps accepted, so there is no example here."
-    r = known.sort_values(["k", "workload", "prompt_id", "launch", "repeat"], ascending=[False, True, True, True, True]).iloc[0]  # fmt: skip
+    r = known.sort_values(
+        ["k", "workload", "prompt_id", "launch", "repeat"], ascending=[False, True, True, True, True]
+    ).iloc[0]
     steps, accepted, tokens = int(r.steps), int(r.step_accepted), int(r.completion_tokens)
     cut = 1 + steps + accepted - tokens
     end = f", less {words.plural(cut, 'token')} cut at the end" if cut > 0 else ""

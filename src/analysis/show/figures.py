@@ -20,11 +20,18 @@ def speed(table: pd.DataFrame, stamp: str) -> Figure:
     if table.arm.nunique() == 1:
         title = f"Without a drafter every workload runs at {table.tok_s.min():.1f} to {table.tok_s.max():.1f} tok/s"
     return Figure(
-        live, still, title,
+        live,
+        still,
+        title,
         "Completion tokens per second from sending to the last token, one stream, mean over prompts and repeats.",
-        "Grouped bars: " + "; ".join(f"{words.arm(r.arm)}, {words.workload(r.workload)}: {r.tok_s:.1f} tok/s" for r in table.itertuples()) + ".",
-        table[["arm", "workload", "requests", "seconds", "tok_s", "chars_s", "ttft", "tpot"]], stamp,
-    )  # fmt: skip
+        "Grouped bars: "
+        + "; ".join(
+            f"{words.arm(r.arm)}, {words.workload(r.workload)}: {r.tok_s:.1f} tok/s" for r in table.itertuples()
+        )
+        + ".",
+        table[["arm", "workload", "requests", "seconds", "tok_s", "chars_s", "ttft", "tpot"]],
+        stamp,
+    )
 
 
 def cold_start(launches: pd.DataFrame, stamp: str) -> Figure:
@@ -36,11 +43,16 @@ def cold_start(launches: pd.DataFrame, stamp: str) -> Figure:
     live, still = drawing.bars(long, "arm", "seconds", "phase", Axes("arm", "seconds"), styles.__getitem__)
     slowest = launches.loc[launches.ready_s.idxmax()]
     return Figure(
-        live, still, f"A server needs up to {slowest.ready_s:.0f} s before it answers",
+        live,
+        still,
+        f"A server needs up to {slowest.ready_s:.0f} s before it answers",
         "Cold start, kept apart from every speed: seconds from the start of the process to the first healthy answer, and the first request.",
-        "Bars by arm: " + "; ".join(f"{words.arm(r.arm)} ready after {r.ready_s:.0f} s" for r in launches.itertuples()) + ".",
-        launches[["arm", "launch", "ready_s", "first_request_s"]], stamp,
-    )  # fmt: skip
+        "Bars by arm: "
+        + "; ".join(f"{words.arm(r.arm)} ready after {r.ready_s:.0f} s" for r in launches.itertuples())
+        + ".",
+        launches[["arm", "launch", "ready_s", "first_request_s"]],
+        stamp,
+    )
 
 
 def speedup_by_workload(paired: pd.DataFrame, floor: NoiseFloor, stamp: str) -> Figure:
@@ -51,12 +63,17 @@ def speedup_by_workload(paired: pd.DataFrame, floor: NoiseFloor, stamp: str) -> 
     best, worst = paired.loc[paired.speedup.idxmax()], paired.loc[paired.speedup.idxmin()]
     other = f"{words.arm(worst.arm)} makes " if worst.arm != best.arm else ""
     return Figure(
-        live, still,
+        live,
+        still,
         f"{words.arm(best.arm)} makes {words.workload(best.workload)} {best.speedup:.2f}× as fast, {other}{words.workload(worst.workload)} {worst.speedup:.2f}×",
         f"Geometric mean of paired per-prompt ratios of seconds per token. {whiskers} {_band_text(floor)}",
-        "Bars: " + "; ".join(f"{words.workload(r.workload)}, {words.arm(r.arm)}: {r.speedup:.2f}×" for r in paired.itertuples()) + ".",
-        paired.drop(columns="variant"), stamp, headline=True,
-    )  # fmt: skip
+        "Bars: "
+        + "; ".join(f"{words.workload(r.workload)}, {words.arm(r.arm)}: {r.speedup:.2f}×" for r in paired.itertuples())
+        + ".",
+        paired.drop(columns="variant"),
+        stamp,
+        headline=True,
+    )
 
 
 def speedup_by_k(sweep: pd.DataFrame, floor: NoiseFloor, stamp: str) -> Figure:
@@ -71,11 +88,22 @@ def speedup_by_k(sweep: pd.DataFrame, floor: NoiseFloor, stamp: str) -> Figure:
     best = sweep.loc[sweep.groupby("workload").speedup.idxmax()].sort_values("speedup", ascending=False)
     named = ", ".join(f"K = {r.k} for {words.workload(r.workload)}" for r in best.itertuples())
     return Figure(
-        live, still, f"The fastest K depends on the work: {named}" if best.k.nunique() > 1 else f"K = {best.k.iloc[0]} is fastest for every workload",
+        live,
+        still,
+        f"The fastest K depends on the work: {named}"
+        if best.k.nunique() > 1
+        else f"K = {best.k.iloc[0]} is fastest for every workload",
         f"Geometric mean of paired per-prompt ratios of seconds per token, one stream. {whiskers} {_band_text(floor)}",
-        "Lines over K: " + "; ".join(f"{words.workload(w)}: " + ", ".join(f"K={r.k} {r.speedup:.2f}×" for r in g.itertuples()) for w, g in sweep.groupby("workload")) + ".",
-        sweep.drop(columns="variant"), stamp, headline=True,
-    )  # fmt: skip
+        "Lines over K: "
+        + "; ".join(
+            f"{words.workload(w)}: " + ", ".join(f"K={r.k} {r.speedup:.2f}×" for r in g.itertuples())
+            for w, g in sweep.groupby("workload")
+        )
+        + ".",
+        sweep.drop(columns="variant"),
+        stamp,
+        headline=True,
+    )
 
 
 def throughput(table: pd.DataFrame, stamp: str) -> Figure:
@@ -87,11 +115,19 @@ def throughput(table: pd.DataFrame, stamp: str) -> Figure:
     )
     top = table.loc[table.aggregate_tok_s.idxmax()]
     return Figure(
-        live, still, f"The highest throughput is {top.aggregate_tok_s:.0f} tok/s: {words.arm(top.arm)}, {words.workload(top.workload)}, {top.concurrency} streams",
+        live,
+        still,
+        f"The highest throughput is {top.aggregate_tok_s:.0f} tok/s: {words.arm(top.arm)}, {words.workload(top.workload)}, {top.concurrency} streams",
         "Completion tokens of all streams over the wall time of the measurement. Each level is one measurement per launch.",
-        "Lines over streams: " + "; ".join(f"{words.workload(r.workload)}, {words.arm(r.arm)}, {r.concurrency}: {r.aggregate_tok_s:.0f} tok/s" for r in table.itertuples()) + ".",
-        table.drop(columns="variant"), stamp,
-    )  # fmt: skip
+        "Lines over streams: "
+        + "; ".join(
+            f"{words.workload(r.workload)}, {words.arm(r.arm)}, {r.concurrency}: {r.aggregate_tok_s:.0f} tok/s"
+            for r in table.itertuples()
+        )
+        + ".",
+        table.drop(columns="variant"),
+        stamp,
+    )
 
 
 def gain_under_load(table: pd.DataFrame, stamp: str) -> Figure:
@@ -106,11 +142,17 @@ def gain_under_load(table: pd.DataFrame, stamp: str) -> Figure:
     )
     trend = "shrinks" if last < first * 0.95 else "grows" if last > first * 1.05 else "stays"
     return Figure(
-        live, still, f"The gain {trend} with load: {first:.2f}× at {levels[0]} stream{'s' if levels[0] > 1 else ''}, {last:.2f}× at {levels[-1]}",
+        live,
+        still,
+        f"The gain {trend} with load: {first:.2f}× at {levels[0]} stream{'s' if levels[0] > 1 else ''}, {last:.2f}× at {levels[-1]}",
         "Aggregate tok/s of the MTP arm over the baseline's at the same number of streams; the title has the mean over workloads.",
-        "Lines over streams: " + "; ".join(f"{words.workload(r.workload)}, {r.concurrency}: {r.over_baseline:.2f}×" for r in part.itertuples()) + ".",
-        part[["arm", "workload", "concurrency", "aggregate_tok_s", "over_baseline"]], stamp, headline=True,
-    )  # fmt: skip
+        "Lines over streams: "
+        + "; ".join(f"{words.workload(r.workload)}, {r.concurrency}: {r.over_baseline:.2f}×" for r in part.itertuples())
+        + ".",
+        part[["arm", "workload", "concurrency", "aggregate_tok_s", "over_baseline"]],
+        stamp,
+        headline=True,
+    )
 
 
 def acceptance_by_position(positions: pd.DataFrame, stamp: str, conditional: bool = False) -> Figure:
@@ -153,11 +195,16 @@ def acceptance_length(arms: pd.DataFrame, stamp: str) -> Figure:
     live, still = drawing.lines(part, "k", "al", "workload", axes, drawing.workload_style)
     top = part.loc[part.al.idxmax()]
     return Figure(
-        live, still, f"A step yields up to {top.al:.2f} tokens: {words.workload(top.workload)} at K = {top.k}",
+        live,
+        still,
+        f"A step yields up to {top.al:.2f} tokens: {words.workload(top.workload)} at K = {top.k}",
         "AL = 1 + accepted / drafts, the bonus token counted, from the engine's counters over the timing measurements.",
-        "Lines over K: " + "; ".join(f"{words.workload(r.workload)}, K={r.k}: {r.al:.2f}" for r in part.itertuples()) + ".",
-        part.drop(columns="variant"), stamp,
-    )  # fmt: skip
+        "Lines over K: "
+        + "; ".join(f"{words.workload(r.workload)}, K={r.k}: {r.al:.2f}" for r in part.itertuples())
+        + ".",
+        part.drop(columns="variant"),
+        stamp,
+    )
 
 
 def end_to_end(programs: pd.DataFrame, stamp: str) -> Figure:
@@ -180,11 +227,14 @@ def end_to_end(programs: pd.DataFrame, stamp: str) -> Figure:
         k = max(total.index)
         title = f"Generating and executing a program is {total[0] / total[k]:.2f}× faster with MTP"
     return Figure(
-        live, still, title,
+        live,
+        still,
+        title,
         "Natural stop, so that answers differ in length; executing includes importing pandas and matplotlib in a fresh sandbox.",
         "Bars: " + "; ".join(f"{words.arm(r.arm)}, {r.phase}: {r.seconds:.2f} s" for r in long.itertuples()) + ".",
-        long.drop(columns="k"), stamp,
-    )  # fmt: skip
+        long.drop(columns="k"),
+        stamp,
+    )
 
 
 def agreement(table: pd.DataFrame, stamp: str) -> Figure:
@@ -201,11 +251,17 @@ def agreement(table: pd.DataFrame, stamp: str) -> Figure:
         hi="hi",
     )
     return Figure(
-        live, still, "; ".join(f"{words.comparison(r.comparison)}: {r.identical} of {r.prompts} texts identical" for r in table.itertuples()),
+        live,
+        still,
+        "; ".join(
+            f"{words.comparison(r.comparison)}: {r.identical} of {r.prompts} texts identical"
+            for r in table.itertuples()
+        ),
         "Greedy texts at temperature 0. Whiskers: 95 % Wilson interval. The line is the bar of vLLM's own test (0.8).",
         "Bars: " + "; ".join(f"{words.comparison(r.comparison)}: {r.share:.0%}" for r in table.itertuples()) + ".",
-        table.drop(columns=["k", "arm"]), stamp,
-    )  # fmt: skip
+        table.drop(columns=["k", "arm"]),
+        stamp,
+    )
 
 
 def _whiskers(table: pd.DataFrame) -> tuple[str, str, str]:

@@ -92,9 +92,7 @@ def cold_start(launches: pd.DataFrame) -> Table:
         if c in launches and launches[c].notna().any()
     ]
     return Table(
-        launches[columns],
-        "Cold start, kept apart from every speed",
-        {"ready_s": ".1f", "first_request_s": ".2f"},
+        launches[columns], "Cold start, kept apart from every speed", {"ready_s": ".1f", "first_request_s": ".2f"}
     )
 
 

@@ -7,14 +7,7 @@ import json
 import os
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    Field,
-    JsonValue,
-    PositiveFloat,
-    PositiveInt,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, JsonValue, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from analysis.frozen import Frozen
 from analysis.places import inside
@@ -192,8 +185,7 @@ class Study(Frozen):
     seed: int = 42
     raw_endpoint: bool = Field(False, description="adds the raw-completions experiment, a known trap")
     remeasure: Annotated[int, Field(ge=0, le=5)] = Field(
-        1,
-        description="how often a measurement on a disturbed machine is made again; a tenth of a launch at most",
+        1, description="how often a measurement on a disturbed machine is made again; a tenth of a launch at most"
     )
     warmup: Annotated[int, Field(ge=0)] = 1
     request_minutes: PositiveFloat = Field(15, description="time limit of one request")
