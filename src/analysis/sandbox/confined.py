@@ -23,7 +23,7 @@ from pathlib import Path
 from analysis.sandbox import filter
 from analysis.sandbox.limits import MIB, Limits
 from analysis.sandbox.record import AS_OF, RECORD
-from analysis.sandbox.walls import Wall
+from analysis.sandbox.walls import Confined, Wall
 
 HERE = Path(__file__).parent
 REPORT = 16 * MIB
@@ -87,7 +87,7 @@ def run(
             given.write(json.dumps(spec).encode())
             given.seek(0)
             storage = f"{folder}.copy" if folder else ""
-            events, trouble, stopped, seconds = _watched(command, confined.cleanup, given, limits, storage)
+            events, trouble, stopped, seconds = _watched(command, confined, given, limits, storage)
         return _traces(events, trouble, stopped, seconds, confined.shown)
     finally:
         for path in (folder, f"{folder}.copy") if folder else ():
@@ -102,14 +102,29 @@ def _files(fonts: Mapping[str, str]) -> dict[str, str]:
     return {name: _text(data) for name, data in files.items()}
 
 
-def _watched(command, cleanup, given, limits: Limits, storage: str) -> tuple[list[dict], str, str, float]:
+def _watched(command, confined: Confined, given, limits: Limits, storage: str) -> tuple[list[dict], str, str, float]:
     """(events, what the wall said, why it was stopped, seconds) of one command under the guard."""
     line, ours = os.pipe()
-    guard = [sys.executable, "-S", "-B", str(HERE / "guard.py"), str(line), json.dumps(cleanup), "--", *command]
+    guard = [
+        sys.executable,
+        "-S",
+        "-B",
+        str(HERE / "guard.py"),
+        str(line),
+        json.dumps(confined.cleanup),
+        "--",
+        *command,
+    ]
     start = time.monotonic()
     try:
         process = subprocess.Popen(
-            guard, stdin=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/", env={}, pass_fds=[line]
+            guard,
+            stdin=given,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd="/",
+            env=confined.outside,
+            pass_fds=[line],
         )
     except BaseException:
         os.close(ours)

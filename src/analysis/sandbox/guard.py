@@ -46,9 +46,9 @@ def main(argv: list[str]) -> int:
         while wall.poll() is None and not select.select([line], [], [], 0.02)[0]:
             pass
     finally:
-        end(wall)
-        if cleanup:
+        if cleanup:  # before its client is ended: that still has to tidy up
             subprocess.run(cleanup, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        end(wall)
     return wall.returncode if wall.returncode >= 0 else 128 - wall.returncode
 
 

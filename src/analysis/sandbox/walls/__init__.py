@@ -23,6 +23,8 @@ class Confined:
     shown: dict[str, str] = field(default_factory=dict)
     """Folder of this machine -> what output says instead."""
     cleanup: list[str] = field(default_factory=list)
+    outside: dict[str, str] = field(default_factory=dict)
+    """Environment of the command itself, outside; nothing of it reaches the program."""
     own_user: bool = True
     """Nobody else runs as the program's user, so that the kernel can count its processes."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import resource
 import shutil
 import subprocess
 import uuid
@@ -15,6 +16,10 @@ from pathlib import Path
 
 from analysis.sandbox.limits import Limits
 from analysis.sandbox.walls import Confined, Wall, view
+
+MOST_PROCESSES = 4_096
+CLIENT = ("PATH", "HOME", "XDG_RUNTIME_DIR", "DOCKER_HOST", "DOCKER_CONTEXT", "CONTAINER_HOST", "CONTAINERS_CONF")
+"""Variables by which the engine's client finds its engine."""
 
 
 def find() -> Iterator[Wall]:
@@ -29,17 +34,15 @@ def find() -> Iterator[Wall]:
 
 
 def _confine(binary: str, image: str, limits: Limits, _: str) -> Confined:
-    names, name = view.folders(), f"sandbox-{uuid.uuid4().hex[:12]}"
-    command = [binary, "run", "--rm", "--interactive", "--name", name, "--pull", "never", "--network", "none"]
+    names, called = view.folders(), f"sandbox-{uuid.uuid4().hex[:12]}"
+    command = [binary, "run", "--rm", "--interactive", "--name", called, "--pull", "never", "--network", "none"]
     command += ["--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--hostname", "sandbox"]
     command += ["--pids-limit", str(limits.processes), "--ulimit", "nofile=256:256", "--ulimit", "core=0:0"]
+    most = resource.getrlimit(resource.RLIMIT_NPROC)[1]  # an engine's own default may be above what it may set
+    most = MOST_PROCESSES if most == resource.RLIM_INFINITY else min(most, MOST_PROCESSES)
+    command += ["--ulimit", f"nproc={most}:{most}"]
     command += ["--memory", f"{limits.memory_mb}m", "--memory-swap", f"{limits.memory_mb}m", "--user", "65534:65534"]
-    command += [
-        "--tmpfs",
-        f"/tmp:rw,size={limits.disk_mb}m,nr_inodes={2 * limits.files},mode=1777",
-        "--workdir",
-        "/tmp",
-    ]
+    command += ["--tmpfs", f"/tmp:rw,size={limits.disk_mb}m,mode=1777", "--workdir", "/tmp"]
     command += ["--shm-size", f"{limits.disk_mb // 4}m"]
     for path in ("/usr", *(f"/{name}" for name in view.SYSTEM), "/etc/ld.so.cache"):
         if Path(path).exists():
@@ -51,7 +54,9 @@ def _confine(binary: str, image: str, limits: Limits, _: str) -> Confined:
         if variable in env:
             command += ["--env", f"{variable}={env[variable]}"]
     command += ["--entrypoint", view.interpreter(names), image]
-    return Confined(command, "/tmp", env, cleanup=[binary, "rm", "--force", name], own_user=False)
+    gone = [binary, "rm", "--force", *(["--time", "0"] if Path(binary).name == "podman" else [])]
+    outside = {name: os.environ[name] for name in CLIENT if name in os.environ}
+    return Confined(command, "/tmp", env, cleanup=[*gone, called], outside=outside, own_user=False)
 
 
 def _output(*command: str) -> str:
