@@ -18,7 +18,7 @@ from analysis.sandbox import Availability, advice, available, filter, probe, run
 from analysis.sandbox.limits import Limits
 from analysis.sandbox.walls import bubblewrap, container, landlock
 
-KINDS = {"bubblewrap": bubblewrap, "landlock": landlock}
+KINDS = {"bubblewrap": bubblewrap, "landlock": landlock, "container": container}
 GOOD = """
 import pandas as pd, yfinance as yf
 def good():
@@ -49,6 +49,7 @@ def wall(request, monkeypatch):
     if isinstance(found, str):
         pytest.skip(f"{request.param} does not hold here: {found}")
     monkeypatch.setattr(probe, "ready", lambda: found)
+    assert run("x = 1").wall in (request.param, "docker", "podman")
     return request.param
 
 
@@ -104,7 +105,7 @@ SOUND = {
 @pytest.mark.parametrize("way", SOUND)
 def test_a_sound_program_passes_however_it_ends(wall, way):
     outcome = run(GOOD + SOUND[way])
-    assert outcome.passed and not outcome.chart_written and outcome.wall == wall, outcome.reason + outcome.stderr
+    assert outcome.passed and not outcome.chart_written, outcome.reason + outcome.stderr
 
 
 WRONG = {

@@ -19,6 +19,7 @@ import sys
 import time
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+TIDY_S = 3.0
 
 
 def main(argv: list[str]) -> int:
@@ -46,10 +47,21 @@ def main(argv: list[str]) -> int:
         while wall.poll() is None and not select.select([line], [], [], 0.02)[0]:
             pass
     finally:
-        if cleanup:  # before its client is ended: that still has to tidy up
-            subprocess.run(cleanup, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if cleanup:
+            tidy(cleanup, wall)
         end(wall)
     return wall.returncode if wall.returncode >= 0 else 128 - wall.returncode
+
+
+def tidy(cleanup: list[str], wall: subprocess.Popen) -> None:
+    """End what lives elsewhere, then let the client that started it put its own house in order."""
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.run(cleanup, **quiet)
+    deadline = time.monotonic() + TIDY_S
+    while descendants() and time.monotonic() < deadline:
+        reap(wall)
+        time.sleep(0.02)
+    subprocess.run(cleanup, **quiet)  # both may have tried at once, and neither have done it
 
 
 def end(wall: subprocess.Popen) -> None:
