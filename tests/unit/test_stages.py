@@ -36,6 +36,7 @@ MAY_TOUCH = {
     "measure/state": {"files", "clock"},
     "measure/counters": {"clock"},
     "measure/stream": {"clock"},
+    "measure/tracker": {"clock"},
     "published/evidence": {"files"},
     "report": {"files", "processes", "network", "clock"},
     "session": {"files", "clock"},

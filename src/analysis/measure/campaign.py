@@ -26,7 +26,7 @@ from analysis.errors import (
 from analysis.measure import degenerate, state
 from analysis.measure.client import Answer, Client
 from analysis.measure.counters import Counters, Meter
-from analysis.progress import Line
+from analysis.measure.tracker import Tracker
 from analysis.records import provenance
 from analysis.records.store import Store
 from analysis.servers import backend, checkpoints, diagnosis, engines
@@ -92,7 +92,7 @@ def _measure(plan: Plan, missing: list[Cell], store: Store) -> str:
     )
     wanted = {(c.arm.id, c.launch) for c in missing}
     launches = [(arm, number) for arm, number in plan.launches() if (arm.id, number) in wanted]
-    tracker = _Tracker(plan, launches, store)
+    tracker = Tracker(plan, launches, store)
     failed: list[StudyError] = []
     try:
         for arm, number in launches:
@@ -112,7 +112,7 @@ def _measure(plan: Plan, missing: list[Cell], store: Store) -> str:
     return text
 
 
-def _launch(plan: Plan, arm: Arm, number: int, store: Store, tracker: _Tracker) -> list[StudyError]:
+def _launch(plan: Plan, arm: Arm, number: int, store: Store, tracker: Tracker) -> list[StudyError]:
     """Start one server and measure all planned cells of it that are missing; the errors of cells that failed."""
     todo = _missing(plan.of(arm, number), store)
     attempt = 1 + sum(i.startswith(f"{arm.name}.{number}.") for i in store.launch_ids())
@@ -213,7 +213,7 @@ class _diagnosed:
         return False
 
 
-def _cell(cell: Cell, client: Client, server, tracker: _Tracker) -> tuple[dict, list[Answer]]:
+def _cell(cell: Cell, client: Client, server, tracker: Tracker) -> tuple[dict, list[Answer]]:
     """Measure one cell between two idle snapshots of the counters."""
     meter = Meter(server.url, cell.arm, client.model(cell.arm))
     logged = len(server.said())
@@ -297,7 +297,7 @@ def _asks_for_mtp(arm: Arm) -> bool:
     return arm.speculative.get("method", "mtp") in ("mtp", "draft_model")
 
 
-def _warm_up(plan: Plan, arm: Arm, todo: list[Cell], client: Client, server, tracker: _Tracker) -> float:
+def _warm_up(plan: Plan, arm: Arm, todo: list[Cell], client: Client, server, tracker: Tracker) -> float:
     """First request (cold, timed), then warm-ups of every shape; a drafter that accepts nothing stops the launch."""
     if not todo:
         return 0.0
@@ -352,53 +352,3 @@ def _failure(cell: Cell, launch_id: str, error: StudyError) -> dict:
         "reason": f"{error.what} {error.why}".strip(),
         "started": round(time.time(), 3),
     }
-
-
-class _Tracker:
-    """What is happening and how much is left: launch, cell k of n, minutes."""
-
-    def __init__(self, plan: Plan, launches: list[tuple[Arm, int]], store: Store):
-        complete = store.complete()
-        self._plan, self._launches = plan, launches
-        self._todo = [c for arm, number in launches for c in plan.of(arm, number) if c.id not in complete]
-        self._tokens_left = sum(c.tokens for c in self._todo)
-        self._line, self._begin = Line(), time.monotonic()
-        self._at = self._measured = self._answers = self._seconds = self._tokens = 0
-        self._where, self._cell = "", None
-
-    def launch(self, arm: Arm, number: int) -> None:
-        self._at += 1
-        self._where = f"launch {self._at} of {len(self._launches)} ({arm.name})"
-        self.stage("starting")
-
-    def stage(self, text: str) -> None:
-        self._line.show(f"{self._where} · {text}")
-
-    def cell(self, cell: Cell) -> None:
-        self._cell, self._answers = cell, 0
-        self._show()
-
-    def request(self, answer: Answer) -> None:
-        self._answers += 1
-        self._show()
-
-    def finished(self, cell: Cell, wall_s: float) -> None:
-        self._measured += 1
-        self._tokens_left -= cell.tokens
-        self._tokens += cell.tokens
-        self._seconds += wall_s
-
-    def done(self, verb: str) -> str:
-        minutes = (time.monotonic() - self._begin) / 60
-        text = f"{self._measured} measurements {verb} in {self._at} launch{'es' * (self._at != 1)}, {minutes:.1f} min."
-        self._line.show(text, final=True)
-        return text
-
-    def _show(self) -> None:
-        cell = self._cell
-        pace = self._seconds / self._tokens if self._tokens else 1 / self._plan.study.expect.tok_s
-        left = (self._tokens_left * pace + (len(self._launches) - self._at) * self._plan.study.expect.start_s) / 60
-        self._line.show(
-            f"{self._where} · measurement {self._measured + 1} of {len(self._todo)} ({cell.experiment}, {cell.workload}, {cell.concurrency} stream{'s' * (cell.concurrency > 1)})"
-            f" · request {self._answers} of {len(cell.requests)} · about {left:.0f} min left"
-        )
