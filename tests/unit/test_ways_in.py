@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
+import shutil
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 import yaml
 
+from analysis.published import evidence, physics
 from analysis.show import words
 from analysis.study import engines, plan, prompts
 
@@ -133,6 +136,47 @@ def test_the_workload_of_the_recipe_is_one():
 def test_every_engine_of_the_table_has_its_file():
     folder = ROOT / "src" / "analysis" / "servers" / "engines"
     assert [name for name, file in engines.ENGINES.items() if not (folder / f"{file}.py").exists()] == []
+
+
+def test_a_published_number_is_a_source_and_a_row(tmp_path):
+    """The recipe, done: two lines in two files, and it is checked against physics like every other number."""
+    folder = tmp_path / "published"
+    shutil.copytree(evidence.FOLDER, folder)
+    before = physics.physics(evidence.load(folder))
+    rows = {
+        "sources.csv": {"source": "somebody", "author": "Somebody", "title": "A test", "date": "2026-06", "seed": "no"},
+        "measurements.csv": {
+            **{
+                "source": "somebody",
+                "date": "2026-06",
+                "table": "1",
+                "hardware": "gb10",
+                "engine": "vllm",
+                "engine_version": "0.32.0",
+            },
+            **{"model": "gemma-4-31B-it", "quantisation": "fp8-dynamic", "arm": "baseline", "k": "0"},
+            **{
+                "workload": "py_code",
+                "concurrency": "1",
+                "endpoint": "chat",
+                "sampling": "T=0",
+                "metric": "tok_s",
+                "value": "6.5",
+            },
+            **{"unit": "tok/s", "reading": "exact", "confidence": "high"},
+        },
+    }
+    for name, row in rows.items():
+        path = folder / name
+        columns = path.read_text(encoding="utf-8").splitlines()[0].split(",")
+        like = next(csv.DictReader(path.open(encoding="utf-8")))
+        with path.open("a", encoding="utf-8", newline="") as file:
+            csv.DictWriter(file, columns, lineterminator="\n").writerow(
+                {**dict.fromkeys(columns, ""), **(like if name == "sources.csv" else {}), **row}
+            )
+    after = physics.physics(evidence.load(folder))
+    (added,) = after[after.source == "somebody"].itertuples()
+    assert len(after) == len(before) + 1 and added.tok_s == 6.5 and added.verdict == physics.POSSIBLE
 
 
 def test_every_chapter_says_which_measurements_it_needs():

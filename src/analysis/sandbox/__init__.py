@@ -1,4 +1,4 @@
-"""Run Python that a model wrote, without network, secrets or time to burn: answer in, checked `Outcome` out.
+"""Run Python that a model wrote, without network, without secrets and within a time limit: answer in, checked `Outcome` out.
 
 ``extract`` takes the program from an answer, ``run`` and ``run_many`` run it behind the first wall that holds here and
 check what it left against a recorded stand-in series, ``available`` says which wall that is, or why there is none.
