@@ -92,6 +92,27 @@ def test_a_drafter_that_accepts_nothing_stops_the_launch_unless_the_study_allows
     assert (acceptance.by_arm(store.frames(plan.needed("k_sweep")).cells).al == 1).all()
 
 
+@pytest.mark.parametrize(
+    ("fault", "cause"),
+    [
+        ("stops-drafting", "drafting-disabled"),
+        ("stops-accepting", "acceptance-zero"),
+        ("preempts", "preempted"),
+        ("ledger-differs", "ledger-disagrees"),
+        ("compiles", "compiled-while-measured"),
+        ("", None),
+    ],
+)
+def test_a_measurement_during_which_the_engine_fell_sick_is_marked(study, fault, cause):
+    """The warm-up was sound; the first two requests after it as well."""
+    plan, store = study(fault, timing_tokens=41, code_programs=0, greedy_tokens=0)
+    cells = [c for c in plan.needed("k_sweep") if c.arm.k]
+    campaign.ensure(plan, cells, store)
+    records = [json.loads(line) for line in (store.folder / "cells.jsonl").read_text().splitlines()]
+    kinds = [[c["id"] for c in record["causes"] if c["id"] != "repetition"] for record in records]
+    assert kinds[-1] == ([cause] if cause else [])
+
+
 def test_the_warm_up_sends_a_prompt_of_every_workload_and_none_of_it_is_counted(study):
     plan, store = study()
     campaign.ensure(plan, plan.needed("baseline"), store)

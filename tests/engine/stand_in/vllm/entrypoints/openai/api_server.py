@@ -30,7 +30,7 @@ def metrics():
         "vllm:generation_tokens": STATE["generated"],
         "vllm:prompt_tokens": STATE["prompt"],
         "vllm:prefix_cache_hits": 0,
-        "vllm:num_preemptions": 0,
+        "vllm:num_preemptions": STATE["requests"] if FAULT == "preempts" else 0,
     }
     if K and FAULT != "counters-missing":
         names |= {
@@ -126,10 +126,17 @@ class Handler(BaseHTTPRequestHandler):
         tokens, made, accepted, drafted = body["max_tokens"], 1, [], []
         steps = [1]
         while made < tokens:
-            accepted.append(0 if FAULT == "accepts-nothing" else min((K + 1) // 2, tokens))
-            drafted.append(K)
+            idle = FAULT == "stops-drafting" and counted
+            useless = idle or FAULT == "accepts-nothing" or (FAULT == "stops-accepting" and counted)
+            accepted.append(0 if useless else min((K + 1) // 2, tokens))
+            drafted.append(0 if idle else K)
             made += 1 + accepted[-1]
             steps.append(1 + accepted[-1])
+        if FAULT == "compiles" and counted:
+            print(
+                "WARNING [jit_monitor.py:135] Triton kernel JIT compilation during inference: fused_moe_kernel.",
+                flush=True,
+            )
         word = body["messages"][0]["content"][:3] if "messages" in body else "raw"
         if tokens == WARM_UP:
             print(f"warm-up {word}", flush=True)
@@ -140,13 +147,15 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(0.002)
             self.chunk({"choices": [{"index": 0, "delta": {"content": f"{word} " * step}, "finish_reason": None}]})
         with LOCK:
-            STATE["drafts"] += len(accepted) * bool(K)
+            STATE["drafts"] += sum(d > 0 for d in drafted)
             STATE["draft_tokens"] += sum(drafted)
             STATE["accepted"] += sum(accepted)
             STATE["generated"] += tokens
             STATE["prompt"] += 5
         self.chunk({"choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "length"}]})
         usage = {"prompt_tokens": 5, "completion_tokens": tokens, "total_tokens": tokens + 5}
+        if FAULT == "ledger-differs" and accepted:
+            accepted[0] = 0
         ledger = {"speculative_decoding": {"per_step_accepted": accepted, "per_step_drafted": drafted}} if K else None
         self.chunk({"choices": [], "usage": usage, "metrics": ledger})
         self.wfile.write(b"data: [DONE]\n\n")
