@@ -50,7 +50,7 @@ def open_study(study: str, **chapter: Any) -> Session:
         **{k: v for k, v in injected.items() if k != "study"},
         **{k: v for k, v in chapter.items() if v is not None},
     }
-    complete = {"study", "title", "target", "drafter"} <= set(injected)
+    complete = {"study", "title", "target"} <= set(injected)
     return Session(
         study_file.validate({**overrides, "study": study}, "the injected parameters")
         if complete
@@ -74,7 +74,7 @@ class Session:
             "study": f"{s.study}: {s.title}",
             "stamp": s.stamp,
             "target": s.target.model,
-            "drafter": s.drafter.model,
+            "drafter": s.drafter.model if s.drafter else "none",
             "arms": ", ".join(words.arm(a.name) for a in self.plan.arms),
             "workloads": ", ".join(map(words.workload, s.workloads)),
             "timing": f"{s.timing_tokens} tokens per request, {'natural stop' if s.natural_stop else 'fixed length'}, {s.repeats} repeats, temperature {s.temperature:g}",
@@ -183,8 +183,8 @@ class Session:
             )
             for k, v in record.items()
         }
-        flat["models"] = (
-            f"{self.study.target.model} {self.study.target.fingerprint}; {self.study.drafter.model} {self.study.drafter.fingerprint}"
+        flat["models"] = f"{self.study.target.model} {self.study.target.fingerprint}; " + (
+            f"{d.model} {d.fingerprint}" if (d := self.study.drafter) else "no drafter"
         )
         flat["stamp"] = self.stamp
         return Table(

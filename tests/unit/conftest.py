@@ -13,7 +13,7 @@ from hypothesis import settings
 
 from analysis.records import schema
 from analysis.study import params, study_file
-from analysis.study.plan import arm_name
+from analysis.study.speculator import MTP, NONE
 
 # A busy machine must not fail a test: no deadlines, and few examples, since the whole set runs at every commit.
 settings.register_profile("study", deadline=None, max_examples=60)
@@ -43,7 +43,7 @@ class Build:
 
     def keys(self, row: dict[str, Any]) -> dict[str, Any]:
         k, variant = row.get("k", 0), row.get("variant", "main")
-        arm = row.get("arm", arm_name(k, "" if variant == "main" else variant))
+        arm = row.get("arm", (MTP if k else NONE).arm(k, variant))
         key = {
             "launch": 1,
             "arm": arm,

@@ -155,7 +155,7 @@ def test_a_wrong_parameter_is_named_with_the_reason(raw, told):
 
 
 def test_a_missing_parameter_is_named():
-    assert "'drafter' is missing." in refused({k: v for k, v in VALID.items() if k != "drafter"})
+    assert "'drafter' is missing: MTP needs one." in refused({k: v for k, v in VALID.items() if k != "drafter"})
 
 
 def test_all_problems_are_told_at_once():

@@ -310,14 +310,5 @@ def test_the_plan_leaves_the_caller_s_random_numbers_alone(made):
     assert random.random() == first
 
 
-def test_arm_names():
-    assert [plan.arm_name(0), plan.arm_name(4), plan.arm_name(0, "x"), plan.arm_name(2, "x")] == [
-        "baseline",
-        "mtp-k4",
-        "baseline@x",
-        "mtp-k2@x",
-    ]
-
-
 def test_the_miniature_is_five_launches():
     assert len(plan.make(study_file.load_study("miniature")).launches()) == 5

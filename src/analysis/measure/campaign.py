@@ -138,6 +138,7 @@ def _launch(plan: Plan, arm: Arm, number: int, store: Store, tracker: Tracker) -
                 "arm_id": arm.id,
                 "variant": arm.variant,
                 "k": arm.k,
+                "speculator": arm.speculator.method,
                 "launch": number,
                 "command": backend.shown(server.command),
                 "env": arm.server.env,
@@ -146,7 +147,7 @@ def _launch(plan: Plan, arm: Arm, number: int, store: Store, tracker: Tracker) -
                 "facts": server.facts.model_dump(mode="json"),
                 "causes": [asdict(c) for c in diagnosis.of_running(server.said(), server.facts, arm)],
                 "target": arm.target.fingerprint,
-                "drafter": arm.drafter.fingerprint if arm.k else None,
+                "drafter": arm.drafter.fingerprint if arm.drafter and arm.speculator.speculates else None,
                 "provenance": provenance.collect(plan.study.hash),
             },
         )
@@ -278,23 +279,20 @@ def _check(cell: Cell, delta: Counters, answers: list[Answer]) -> None:
 
 
 def _fail_closed(arm: Arm, server) -> None:
-    if arm.k and server.facts.method not in (None, "mtp") and _asks_for_mtp(arm):
+    if not arm.speculator.speculates:
+        return
+    if arm.speculator.contradicted_by(server.facts.method):
         raise PreflightError(
-            f"The server of arm {arm.name} speculates by '{server.facts.method}', not by MTP.",
-            why="The engine did not recognise the drafter as Gemma 4's.",
-            fix="Check drafter.model, and use vLLM 0.21.0 or later.",
+            f"The server of arm {arm.name} speculates by '{server.facts.method}', not by {arm.speculator.title}.",
+            why="The engine did not recognise the drafter as one of this method.",
+            fix="Check drafter.model and speculative.method, and use vLLM 0.28.0 or later.",
         )
-    if arm.k and server.facts.method is None and server.log is not None:
+    if server.facts.method is None and server.log is not None:
         raise PreflightError(
-            f"The log of arm {arm.name} does not say method='mtp'.",
+            f"The log of arm {arm.name} does not say method='{arm.speculator.method}'.",
             why="Speculation is not on.",
             fix="Look at the launch's server.log.",
         )
-
-
-def _asks_for_mtp(arm: Arm) -> bool:
-    """True also for ``draft_model``, which vLLM turns into ``mtp`` by itself where it knows the drafter."""
-    return arm.speculative.get("method", "mtp") in ("mtp", "draft_model")
 
 
 def _warm_up(plan: Plan, arm: Arm, todo: list[Cell], client: Client, server, tracker: Tracker) -> float:
@@ -322,7 +320,7 @@ def _warm_up(plan: Plan, arm: Arm, todo: list[Cell], client: Client, server, tra
             answers += client.send(replace(probe, requests=streams))
     delta = meter.read(answers)
     useless = delta.draft_tokens >= 20 and delta.accepted < LEAST_ACCEPTANCE * delta.draft_tokens
-    if arm.k and useless and "acceptance" not in arm.server.allow:
+    if arm.speculator.needs_drafter and useless and "acceptance" not in arm.server.allow:
         raise PreflightError(
             f"The drafter of arm {arm.name} is accepted {delta.accepted} times in {delta.draft_tokens} draft tokens.",
             why="The drafter does not fit this target, or its weights were loaded wrongly (a quantised target on an unpatched preview image does that).",

@@ -8,6 +8,7 @@ import pandas as pd
 import pandera.pandas as pa
 
 from analysis.errors import StoreError
+from analysis.study.speculator import SPECULATORS
 
 _KEYS = {
     "cell_id": pa.Column(str),
@@ -16,6 +17,7 @@ _KEYS = {
     "arm": pa.Column(str),
     "variant": pa.Column(str),
     "k": pa.Column(int, pa.Check.ge(0)),
+    "speculator": pa.Column(str, pa.Check.isin(list(SPECULATORS))),
     "experiment": pa.Column(str, pa.Check.isin(["timing", "concurrency", "code", "greedy", "raw"])),
     "workload": pa.Column(str),
     "concurrency": pa.Column(int, pa.Check.ge(1)),
@@ -109,9 +111,24 @@ def positions(records: list[dict[str, Any]]) -> pd.DataFrame:
 
 def launches(records: list[dict[str, Any]]) -> pd.DataFrame:
     """One row per launch: arm, k, launch, ready_s, first_request_s [s] and the startup facts as columns."""
-    columns = ["launch_id", "launch", "arm", "variant", "k", "ready_s", "first_request_s", "command", "causes"]
+    columns = [
+        "launch_id",
+        "launch",
+        "arm",
+        "variant",
+        "k",
+        "speculator",
+        "ready_s",
+        "first_request_s",
+        "command",
+        "causes",
+    ]
     rows = [
-        {**{c: r.get(c) for c in columns}, **{fact: v for fact, v in r["facts"].items() if fact != "k"}}
+        {
+            **{c: r.get(c) for c in columns},
+            "speculator": r.get("speculator") or _of_old(r["k"]),
+            **{fact: v for fact, v in r["facts"].items() if fact != "k"},
+        }
         for r in records
         if r
     ]
@@ -150,9 +167,15 @@ def _frame(records: list[dict[str, Any]], schema: pa.DataFrameSchema) -> pd.Data
 
 
 def _raw(records: list[dict[str, Any]], schema: pa.DataFrameSchema) -> pd.DataFrame:
-    return (
-        pd.DataFrame(records) if records else pd.DataFrame({name: pd.Series(dtype=object) for name in schema.columns})
-    )
+    if not records:
+        return pd.DataFrame({name: pd.Series(dtype=object) for name in schema.columns})
+    frame = pd.DataFrame(records)
+    return frame if "speculator" in frame or "k" not in frame else frame.assign(speculator=frame.k.map(_of_old))
+
+
+def _of_old(k: int) -> str:
+    """The speculator of a record from before it was kept: every arm that drafted did so by MTP."""
+    return "mtp" if k else "none"
 
 
 def _checked(frame: pd.DataFrame, schema: pa.DataFrameSchema) -> pd.DataFrame:

@@ -311,6 +311,7 @@ def _keys(cell: Cell, record: dict[str, Any]) -> dict[str, Any]:
         "arm": cell.arm.name,
         "variant": cell.arm.variant,
         "k": cell.arm.k,
+        "speculator": cell.arm.speculator.method,
         "experiment": cell.experiment,
         "workload": cell.workload,
         "concurrency": cell.concurrency,

@@ -11,14 +11,15 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from analysis.science import arms as which
 from analysis.science.stats import wilson
 
 _COUNTS = ["requests", "completion_tokens", "drafts", "draft_tokens", "accepted"]
 
 
 def by_arm(cells: pd.DataFrame, by: Sequence[str] = ("variant", "arm", "k", "workload")) -> pd.DataFrame:
-    """AL [tokens/step] and AR of the MTP arms. In: cell frame. Out: one row per group with counts, al, ar."""
-    sums = cells[cells.k > 0].groupby(list(by), as_index=False)[_COUNTS].sum()
+    """AL [tokens/step] and AR of the speculating arms. In: cell frame. Out: one row per group with counts, al, ar."""
+    sums = cells[which.speculating(cells)].groupby(list(by), as_index=False)[_COUNTS].sum()
     sums["al"] = 1 + sums.accepted / sums.drafts.where(sums.drafts > 0)
     sums["ar"] = sums.accepted / sums.draft_tokens.where(sums.draft_tokens > 0)
     return sums
@@ -46,14 +47,14 @@ def al_from_positions(p: Sequence[float], k: int) -> float:
 
 
 def ledger(cells: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFrame:
-    """The identities of every MTP cell, summed by arm and workload.
+    """The identities of every cell that speculates, summed by arm and workload.
 
     Out: counts; ``sum_positions``-free residual: completion tokens − (requests + drafts + accepted) = undrafted steps
     − cut tokens; both from the engine's per-request ledger where it has one (``explained``), so that ``unexplained``
     is 0 where every token is accounted for, NaN where the engine reports no ledger.
     """
-    cells = cells[cells.k > 0]
-    speculating = requests[requests.k > 0].assign(
+    cells = cells[which.speculating(cells)]
+    speculating = requests[which.speculating(requests)].assign(
         undrafted=lambda r: r.undrafted_steps,
         made=lambda r: 1 + r.steps + r.step_accepted,  # the first token comes with the prompt; each step gives one more
     )
@@ -72,7 +73,7 @@ def ledger(cells: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFrame:
 
 
 def identities(cells: pd.DataFrame, positions: pd.DataFrame) -> pd.DataFrame:
-    """Checks of every MTP arm and workload: (identity, left side, right side, holds)."""
+    """Checks of every speculating arm and workload: (identity, left side, right side, holds)."""
     sums = by_arm(cells)
     p = by_position(positions).groupby(["arm", "workload"]).agg(accepted=("accepted", "sum"), sum_p=("p", "sum"))
     rows = []

@@ -15,6 +15,7 @@ import pandas as pd
 from scipy.optimize import brentq
 
 from analysis.errors import ParamsError
+from analysis.science import arms as which
 from analysis.science.acceptance import al_from_positions
 from analysis.science.stats import NoiseFloor, geometric_mean, ratio_interval
 from analysis.shapes import machines
@@ -38,7 +39,7 @@ def step_time(cells: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFrame:
     table = decoded.groupby(keys)[["tokens", "decode_s", "undrafted_steps"]].sum()
     counts = cells[cells.experiment == "timing"].groupby(keys)[["accepted", "drafts"]].sum()
     table = table.join(counts).reset_index()
-    steps = (table.drafts + table.undrafted_steps).where(table.k > 0, table.tokens)
+    steps = (table.drafts + table.undrafted_steps).where(which.speculating(table), table.tokens)
     table["step_s"] = table.decode_s / steps.where(steps > 0)
     table["tpot"] = table.decode_s / table.tokens
     table["al"] = 1 + (table.accepted / table.drafts.where(table.drafts > 0)).fillna(0)
@@ -48,12 +49,12 @@ def step_time(cells: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFrame:
 def step_cost(steps: pd.DataFrame) -> pd.DataFrame:
     """rho(K) by workload: step time over the baseline's step time of the same launch. In: `step_time`.
 
-    Out: one row an MTP arm and workload: rho with lo, hi (95 % over launches, NaN for one), launches, al, break_even
+    Out: one row a speculating arm and workload: rho with lo, hi (95 % over launches, NaN for one), launches, al, break_even
     (the AL at which the arm is as fast as the baseline: rho itself), predicted (al / rho), measured (ratio of TPOT).
     """
-    base = steps[steps.k == 0].set_index(["variant", "workload", "launch"])
+    base = steps[which.baseline(steps)].set_index(["variant", "workload", "launch"])
     rows = []
-    for (variant, arm, k, workload), group in steps[steps.k > 0].groupby(KEYS):
+    for (variant, arm, k, workload), group in steps[which.speculating(steps)].groupby(KEYS):
         base_step = base.reindex(pd.MultiIndex.from_frame(group[["variant", "workload", "launch"]]))
         if base_step.step_s.isna().any():  # launches of unequal number: the baseline's mean stands in
             mean_step = base.loc[(variant, workload)].mean()

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.science import arms
 from analysis.science.stats import mcnemar, wilson
 
 CHECKS = ["parsed", "ran", "columns_ok", "rows_ok", "returns_ok", "chart_written", "passed"]
@@ -60,18 +61,19 @@ def rates(programs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values("k", ignore_index=True)
 
 
-def compare(programs: pd.DataFrame) -> tuple[float, float, float]:
-    """(end-to-end speedup, generate-only speedup, exact McNemar p of passing) of the MTP arm against the baseline.
+def compare(programs: pd.DataFrame, arm: str | None = None) -> tuple[float, float, float]:
+    """(end-to-end speedup, generate-only speedup, exact McNemar p of passing) of ``arm`` against the baseline.
 
-    Speedups are ratios of mean seconds, as published; programs are paired by seed for the test.
+    Without ``arm``: the only one that speculates. Speedups are ratios of mean seconds, as published; programs are paired by seed for the test.
     """
-    base, arm = programs[programs.k == 0].set_index("seed"), programs[programs.k > 0].set_index("seed")
-    total = (base.generate_s + base.execute_s).mean() / (arm.generate_s + arm.execute_s).mean()
-    both = base.merge(arm, left_index=True, right_index=True, suffixes=("_base", "_arm"))
+    base = programs[arms.baseline(programs)].set_index("seed")
+    own = programs[programs.arm == arms.only_arm(programs, arm)].set_index("seed")
+    total = (base.generate_s + base.execute_s).mean() / (own.generate_s + own.execute_s).mean()
+    both = base.merge(own, left_index=True, right_index=True, suffixes=("_base", "_arm"))
     both = both[both.passed_base.notna() & both.passed_arm.notna()]
     first, second = both.passed_base.astype(bool), both.passed_arm.astype(bool)
     return (
         float(total),
-        float(base.generate_s.mean() / arm.generate_s.mean()),
+        float(base.generate_s.mean() / own.generate_s.mean()),
         mcnemar(int((first & ~second).sum()), int((~first & second).sum())),
     )

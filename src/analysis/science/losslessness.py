@@ -2,44 +2,47 @@
 
 Speculation keeps the distribution of the output (Leviathan et al. 2211.17192), not its bytes: at a near-tie of two
 logits another batch shape can choose the other token, and the text goes on differently. So two runs of the baseline
-are compared too, and MTP is judged against that, never against exact equality.
+are compared too, and an arm is judged against that, never against exact equality.
 """
 
 from __future__ import annotations
 
 import pandas as pd
 
+from analysis.science import arms
 from analysis.science.stats import mcnemar, wilson
 
 
 def pairs(requests: pd.DataFrame) -> pd.DataFrame:
     """Greedy texts side by side: one row per comparison, workload and prompt.
 
-    Out: comparison (``baseline ~ baseline`` or ``baseline ~ <arm>``), workload, prompt_id, same (bool),
+    Out: comparison (``baseline ~ baseline`` or ``baseline ~ <arm>``), arm, k, workload, prompt_id, same (bool),
     common (share of the shorter text before the first difference).
     """
     greedy = requests[(requests.experiment == "greedy") & (requests.variant == "main")]
-    base = greedy[(greedy.k == 0) & (greedy.repeat == 1)].set_index(["workload", "prompt_id"]).text
+    base = greedy[arms.baseline(greedy) & (greedy.repeat == 1)].set_index(["workload", "prompt_id"]).text
     rows = []
     for (arm, k, repeat), group in greedy.groupby(["arm", "k", "repeat"]):
-        if k == 0 and repeat == 1 or k > 0 and repeat != 1:
+        control = not arms.speculating(group).any()
+        if control == (repeat == 1):
             continue
         for r in group.itertuples():
             own, other = base[(r.workload, r.prompt_id)], r.text
             same = sum(1 for _ in _common(own, other))
-            name = "baseline ~ baseline" if k == 0 else f"baseline ~ {arm}"
-            rows.append((name, k, r.workload, r.prompt_id, own == other, same / max(1, min(len(own), len(other)))))
-    return pd.DataFrame(rows, columns=["comparison", "k", "workload", "prompt_id", "same", "common"])
+            name = "baseline ~ baseline" if control else f"baseline ~ {arm}"
+            rows.append((name, arm, k, r.workload, r.prompt_id, own == other, same / max(1, min(len(own), len(other)))))
+    return pd.DataFrame(rows, columns=["comparison", "arm", "k", "workload", "prompt_id", "same", "common"])
 
 
 def agreement(pairs: pd.DataFrame) -> pd.DataFrame:
     """Share of prompts with identical text by comparison, with Wilson interval and mean common prefix."""
     rows = []
-    for (name, k), group in pairs.groupby(["comparison", "k"], sort=False):
+    for (name, arm, k), group in pairs.groupby(["comparison", "arm", "k"], sort=False):
         lo, hi = wilson(int(group.same.sum()), len(group))
         rows.append(
             {
                 "comparison": name,
+                "arm": arm,
                 "k": k,
                 "prompts": len(group),
                 "identical": int(group.same.sum()),
@@ -52,11 +55,12 @@ def agreement(pairs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values("k", ignore_index=True)
 
 
-def against_control(pairs: pd.DataFrame) -> float:
-    """Exact McNemar p-value: does MTP change more prompts than running the baseline again does?"""
-    control = pairs[pairs.k == 0].set_index(["workload", "prompt_id"]).same
-    arm = pairs[pairs.k > 0].set_index(["workload", "prompt_id"]).same.reindex(control.index)
-    return mcnemar(int((control & ~arm.astype(bool)).sum()), int((~control & arm.astype(bool)).sum()))
+def against_control(pairs: pd.DataFrame, arm: str | None = None) -> float:
+    """Exact McNemar p-value: does ``arm`` (the only one that speculates, if None) change more prompts than running the baseline again does?"""
+    chosen = pairs[pairs.arm == arms.only_arm(pairs, arm)]
+    control = pairs[arms.baseline(pairs)].set_index(["workload", "prompt_id"]).same
+    own = chosen.set_index(["workload", "prompt_id"]).same.reindex(control.index)
+    return mcnemar(int((control & ~own.astype(bool)).sum()), int((~control & own.astype(bool)).sum()))
 
 
 def _common(a: str, b: str):

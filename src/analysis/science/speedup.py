@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from analysis.science import arms as which
 from analysis.science.stats import NoiseFloor, geometric_mean, noise_floor, ratio_interval
 
 KEYS = ["variant", "arm", "k", "workload"]
@@ -53,7 +54,7 @@ def by_workload(requests: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_prompt(requests: pd.DataFrame) -> pd.DataFrame:
-    """Paired ratios: one row an MTP arm, launch, workload and prompt with ``ratio`` = baseline / arm seconds per token."""
+    """Paired ratios: one row a speculating arm, launch, workload and prompt with ``ratio`` = baseline / arm seconds per token."""
     timing = requests[requests.experiment == "timing"]
     value = timing.assign(value=timing.seconds / timing.completion_tokens)
     value = value.groupby([*KEYS, "launch", "prompt_id"], as_index=False).value.mean()
@@ -61,7 +62,7 @@ def by_prompt(requests: pd.DataFrame) -> pd.DataFrame:
     pair = ["variant", "workload", "prompt_id"]
     same = base.set_index([*pair, "launch"]).value
     pooled = base.groupby(pair).value.mean()
-    arms = value[value.k > 0].copy()
+    arms = value[which.speculating(value)].copy()
     same_launch = same.reindex(pd.MultiIndex.from_frame(arms[[*pair, "launch"]])).to_numpy()
     any_launch = pooled.reindex(pd.MultiIndex.from_frame(arms[pair])).to_numpy()
     arms["ratio"] = (
@@ -71,7 +72,7 @@ def by_prompt(requests: pd.DataFrame) -> pd.DataFrame:
 
 
 def paired(requests: pd.DataFrame) -> pd.DataFrame:
-    """Speedup of every MTP arm by workload.
+    """Speedup of every speculating arm by workload.
 
     Out: speedup, lo, hi (95 % over launches; NaN for one launch), launches, prompts, prompt_min, prompt_max (range over
     prompts: a spread, not an interval), ratio_of_means (as published), seconds, baseline_seconds [s].
@@ -206,7 +207,7 @@ def concurrency(cells: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFrame:
 
 def _baselines(table: pd.DataFrame) -> pd.DataFrame:
     """Rows of the baselines; a variant without one of its own is compared with the main one."""
-    baselines = table[table.k == 0]
+    baselines = table[which.baseline(table)]
     main = baselines[baselines.variant == "main"]
     without = [v for v in table.variant.unique() if v not in set(baselines.variant)]
     return pd.concat([baselines, *(main.assign(variant=v) for v in without)])

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats as sps
 
+from analysis.science import arms
+
 
 def geometric_mean(ratios: Sequence[float]) -> float:
     """exp of the mean logarithm; NaN for none."""
@@ -66,7 +68,7 @@ def noise_floor(requests: pd.DataFrame) -> NoiseFloor:
     In: request frame with timing requests of the baseline. With one launch the pairs are repeats of it, which leaves
     out what differs between launches; ``between`` says which.
     """
-    base = requests[(requests.experiment == "timing") & (requests.k == 0) & (requests.variant == "main")]
+    base = requests[(requests.experiment == "timing") & arms.baseline(requests) & (requests.variant == "main")]
     launches = base.launch.nunique() >= 2
     unit = "launch" if launches else "repeat"
     per_token = base.assign(value=base.seconds / base.completion_tokens)

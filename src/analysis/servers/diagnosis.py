@@ -40,17 +40,18 @@ def silent(log: str) -> list[Cause]:
 
 def of_running(log: str, facts: StartupFacts, arm: Arm) -> list[Cause]:
     """What is wrong, or not as one thinks, with a server that did start: by its log, its facts and what was asked."""
-    causes = _silent(log, drafts=bool(arm.k))
-    if arm.k and facts.method not in (None, "mtp") and arm.speculative.get("method", "mtp") in ("mtp", "draft_model"):
+    causes = _silent(log, drafts=arm.speculator.speculates)
+    if arm.speculator.speculates and arm.speculator.contradicted_by(facts.method):
         causes.append(
             Cause(
                 "method-fell-back",
-                f"The engine speculates by '{facts.method}', not by MTP: it does not know the drafter as Gemma 4's.",
-                "Check drafter.model, and use vLLM 0.28.0 or later; the log must say method='mtp'.",
+                f"The engine speculates by '{facts.method}', not by {arm.speculator.title}"
+                + (": it does not know the drafter as Gemma 4's." if arm.speculator.method == "mtp" else "."),
+                f"Check drafter.model and speculative.method, and use vLLM 0.28.0 or later; the log must say method='{arm.speculator.method}'.",
                 "billings",
             )
         )
-    if arm.k and facts.k is not None and facts.k != arm.k:
+    if arm.speculator.speculates and facts.k is not None and facts.k != arm.k:
         causes.append(
             Cause(
                 "another-k",
@@ -59,7 +60,7 @@ def of_running(log: str, facts: StartupFacts, arm: Arm) -> list[Cause]:
                 "ours",
             )
         )
-    if not arm.k and facts.method is not None:
+    if not arm.speculator.speculates and facts.method is not None:
         causes.append(
             Cause(
                 "baseline-drafts",

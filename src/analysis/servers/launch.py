@@ -18,10 +18,8 @@ LEDGER_SINCE = (0, 29)
 
 
 def speculative_config(arm: Arm) -> dict | None:
-    """The value of ``--speculative-config``: None for a baseline; ``method`` is mtp unless the study says otherwise."""
-    if arm.k == 0:
-        return None
-    return {"method": "mtp", "model": _path(arm, arm.drafter.model), "num_speculative_tokens": arm.k, **arm.speculative}
+    """The value of ``--speculative-config``: None for a baseline."""
+    return arm.speculator.config(arm.k, _path(arm, arm.drafter.model) if arm.drafter else None, arm.speculative)
 
 
 def vllm_args(arm: Arm, *, host: str | None = None, port: int | None = None) -> list[str]:
@@ -149,7 +147,7 @@ def _flags(arm: Arm, host: str | None, port: int | None) -> list[list[str]]:
         out.append(["--enforce-eager"])
     if s.trust_remote_code:
         out.append(["--trust-remote-code"])
-    if s.request_metrics and arm.k and has_ledger(arm):
+    if s.request_metrics and arm.speculator.speculates and has_ledger(arm):
         out.append(["--per-request-spec-decode-metrics", "detailed"])
     for word in s.args:
         if word.startswith("-") or not out:

@@ -116,7 +116,8 @@ def _models(plan: Plan) -> Iterator[tuple[Arm, Model]]:
     for arm in plan.arms:
         for model in (arm.target, arm.drafter):
             if (
-                arm.server.backend != "external"
+                model is not None
+                and arm.server.backend != "external"
                 and (model, arm.variant) not in seen
                 and model not in {m for m, _ in seen}
             ):

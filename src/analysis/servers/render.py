@@ -150,7 +150,9 @@ def _contained(arm: Arm) -> Arm:
     s, mounts = arm.server, list(arm.server.mounts)
     models = {}
     for role in ("target", "drafter"):
-        model: Model = getattr(arm, role)
+        model: Model | None = getattr(arm, role)
+        if model is None:
+            continue
         folder = inside(model.model)
         if model.local and s.backend != "docker" and commands.host_folder(arm, model.model) is None:
             models[role] = model.model_copy(update={"model": str(folder)})
@@ -165,7 +167,9 @@ def _outside(arm: Arm) -> Arm:
     """The arm as this machine sees it: container paths through the mounts, folders of the checkout absolute."""
     models = {}
     for role in ("target", "drafter"):
-        model: Model = getattr(arm, role)
+        model: Model | None = getattr(arm, role)
+        if model is None:
+            continue
         if (path := commands.host_folder(arm, model.model)) is None and model.local:
             path = str(inside(model.model))
         models[role] = model.model_copy(update={"model": path}) if path else model

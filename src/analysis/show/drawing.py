@@ -18,6 +18,7 @@ from plotly.subplots import make_subplots
 
 from analysis.show import words
 from analysis.show.look import INK, MATPLOTLIB, Style, arm_style
+from analysis.study import speculator
 
 _WORKLOAD = {
     "py_code": Style("#009E73", "solid", "circle", "o", "-"),
@@ -47,9 +48,7 @@ def pattern(name: str) -> str:
 
 def style_of_arm(name: str) -> Style:
     """Style of an arm by its name (``baseline``, ``mtp-k4``, ``mtp-k4@eager``)."""
-    base = name.split("@")[0]
-    k = int(base.removeprefix("mtp-k")) if base.startswith("mtp-k") else 0
-    return arm_style(k, name)
+    return arm_style(speculator.of_arm(name)[1], name)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.science import arms
 from analysis.show import words
 from analysis.show.look import FONTS, INK
 
@@ -74,7 +75,7 @@ def example(requests: pd.DataFrame) -> str:
 
     The first answer with a speculating arm at the largest K is taken; without such a record the sentence says so.
     """
-    known = requests[(requests.k > 0) & (requests.steps > 0) & (requests.experiment == "timing")]
+    known = requests[arms.speculating(requests) & (requests.steps > 0) & (requests.experiment == "timing")]
     if known.empty:
         return "No answer on record says how many drafts each of its steps accepted, so there is no example here."
     r = known.sort_values(

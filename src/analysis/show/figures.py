@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 
+from analysis.science import arms
 from analysis.science.stats import NoiseFloor
 from analysis.show import drawing, words
 from analysis.show.drawing import Axes
 from analysis.show.outputs import Figure
+from analysis.study import speculator
 
 
 def speed(table: pd.DataFrame, stamp: str) -> Figure:
@@ -132,7 +134,7 @@ def throughput(table: pd.DataFrame, stamp: str) -> Figure:
 
 def gain_under_load(table: pd.DataFrame, stamp: str) -> Figure:
     """Aggregate of the MTP arm over the baseline's at the same load. In: `speedup.concurrency`."""
-    part = table[table.k > 0]
+    part = table[arms.speculating(table)]
     levels = sorted(part.concurrency.unique())
     axes = Axes("concurrent streams", "aggregate over the baseline's [×]", level=1.0, log_x=True, ticks=levels)
     live, still = drawing.lines(part, "concurrency", "over_baseline", "workload", axes, drawing.workload_style)
@@ -220,12 +222,13 @@ def end_to_end(programs: pd.DataFrame, stamp: str) -> Figure:
     live, still = drawing.bars(
         long, "phase", "seconds", "arm", Axes("phase", "mean seconds per program"), drawing.style_of_arm
     )
-    means = programs.groupby("k")[["generate_s", "execute_s"]].mean()
+    means = programs.groupby("arm")[["generate_s", "execute_s"]].mean()
     total = means.sum(axis=1)  # without seconds to execute: generating alone
     title = "Seconds to generate and to execute a program"
-    if 0 in total.index and len(total) > 1:
-        k = max(total.index)
-        title = f"Generating and executing a program is {total[0] / total[k]:.2f}× faster with MTP"
+    if "baseline" in total.index and len(total) > 1:
+        deepest = programs.loc[programs.k.idxmax(), "arm"]
+        how = speculator.of_arm(deepest)[0].title
+        title = f"Generating and executing a program is {total['baseline'] / total[deepest]:.2f}× faster with {how}"
     return Figure(
         live,
         still,
@@ -239,7 +242,6 @@ def end_to_end(programs: pd.DataFrame, stamp: str) -> Figure:
 
 def agreement(table: pd.DataFrame, stamp: str) -> Figure:
     """Share of prompts with identical greedy text, the control first. In: `losslessness.agreement`."""
-    table = table.assign(arm=["baseline" if k == 0 else f"mtp-k{k}" for k in table.k])
     live, still = drawing.bars(
         table,
         "comparison",

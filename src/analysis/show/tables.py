@@ -11,6 +11,7 @@ from analysis.science.stats import NoiseFloor, geometric_mean
 from analysis.servers.facts import StartupFacts, differences
 from analysis.show import words
 from analysis.show.outputs import Table
+from analysis.study import speculator
 from analysis.study.plan import Plan
 
 _SPEED = {
@@ -271,7 +272,7 @@ def programs(rates: pd.DataFrame) -> Table:
 
 def agreement(table: pd.DataFrame) -> Table:
     return Table(
-        table.drop(columns="k"),
+        table.drop(columns=["k", "arm"]),
         "Greedy texts: share of prompts with identical text (95 % Wilson interval), and mean share of the text before the first difference",
         dict.fromkeys(["share", "lo", "hi", "common_prefix"], ".0%"),
     )
@@ -376,7 +377,7 @@ def best_k_sentence(table: pd.DataFrame) -> str:
 
 
 def speedup_sentence(paired: pd.DataFrame, floor: NoiseFloor) -> str:
-    """What each MTP arm gains by workload. In: `speedup.paired`."""
+    """What each speculating arm gains by workload. In: `speedup.paired`."""
     sentences = []
     for arm, group in paired.groupby("arm", sort=False):
         parts = []
@@ -456,10 +457,16 @@ def programs_sentence(rates: pd.DataFrame, compared: tuple[float, float, float])
             f"were generated. Run them where one does (python -m analysis run-programs). Generating was {generate:.2f}× as fast."
         )
     parts = [f"{words.arm(r.arm)}: {r.passed:.0%} of {r.programs} programs pass" for r in rates.itertuples()]
-    return f"{'; '.join(parts)} (exact McNemar test, p = {p:.2f}). Generating and executing together, MTP is {total:.2f}× as fast; generating alone {generate:.2f}×."
+    return f"{'; '.join(parts)} (exact McNemar test, p = {p:.2f}). Generating and executing together, {_speculation(rates)} is {total:.2f}× as fast; generating alone {generate:.2f}×."
+
+
+def _speculation(rates: pd.DataFrame) -> str:
+    """What the arms of a frame speculate by: "MTP"."""
+    found = (speculator.of_arm(name)[0] for name in rates.arm)
+    return " and ".join(dict.fromkeys(s.title for s in found if s.speculates))
 
 
 def agreement_sentence(table: pd.DataFrame, p: float) -> str:
-    """What the control says about the MTP arm's agreement. In: `losslessness.agreement`, `against_control`."""
+    """What the control says about the speculating arm's agreement. In: `losslessness.agreement`, `against_control`."""
     parts = [f"{words.comparison(r.comparison)}: {r.identical} of {r.prompts}" for r in table.itertuples()]
     return f"Identical greedy texts, {'; '.join(parts)} (exact McNemar test against the control, p = {p:.2f})."

@@ -6,11 +6,10 @@ words of its own is shown as it is.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
-from analysis.study import prompts
+from analysis.study import prompts, speculator
 
 HEADINGS: Mapping[str, str] = {
     "seconds": "seconds per request [s]",
@@ -115,10 +114,7 @@ def heading(name: str) -> str:
 
 def arm(name: str) -> str:
     """Title of an arm: ``mtp-k4`` is "MTP with K = 4", ``mtp-k4@eager`` "MTP with K = 4 (eager)"."""
-    base, _, variant = name.partition("@")
-    found = re.fullmatch(r"mtp-k(\d+)", base)
-    title = f"MTP with K = {found[1]}" if found else base
-    return f"{title} ({variant})" if variant else title
+    return speculator.title_of_arm(name)
 
 
 def workload(name: str) -> str:
@@ -143,7 +139,7 @@ def value(column: str, content: Any) -> Any:
 
 def name(text: str) -> str:
     """Title of an arm, else of a workload, else the text: for legends and axes."""
-    return arm(text) if text.startswith(("mtp-k", "baseline")) else workload(text)
+    return arm(text) if speculator.is_arm(text) else workload(text)
 
 
 def plural(number: int, noun: str) -> str:

@@ -13,9 +13,10 @@ from analysis.frozen import Frozen
 from analysis.places import inside
 from analysis.study.engines import ENGINES
 from analysis.study.fingerprint import folder_hash
+from analysis.study.speculator import of_settings
 
 Stamp = Literal["measured", "synthetic-acceptance", "miniature"]
-K = Annotated[int, Field(ge=1, le=64, description="num_speculative_tokens of an MTP arm")]
+K = Annotated[int, Field(ge=1, le=64, description="num_speculative_tokens of an arm that speculates")]
 
 
 class Model(Frozen):
@@ -156,9 +157,11 @@ class Study(Frozen):
     hardware: str | None = Field(None, description="name in data/hardware.yaml")
     model_shape: str | None = Field(None, description="name in data/models.yaml")
     target: Model
-    drafter: Model
+    drafter: Model | None = Field(None, description="none for a method that needs none (ngram, suffix)")
     server: Server = Server()
-    speculative: dict[str, JsonValue] = Field({}, description="further keys of --speculative-config")
+    speculative: dict[str, JsonValue] = Field(
+        {}, description="further keys of --speculative-config; its method is mtp unless given"
+    )
     variants: tuple[Variant, ...] = ()
     workloads: Annotated[tuple[str, ...], Field(min_length=1)] = ("ja_finance", "en_finance", "py_code")
     prompts: Literal["published", "all"] = "published"
@@ -212,6 +215,16 @@ class Study(Frozen):
     def _context_fits(self) -> Study:
         if problem := self.too_long_for(self.server):
             raise ValueError(problem)
+        return self
+
+    @model_validator(mode="after")
+    def _drafters_are_there(self) -> Study:
+        for variant in (Variant(name="main"), *self.variants):
+            drafter = variant.drafter or self.drafter
+            method = of_settings({**self.speculative, **variant.speculative}, drafter.model if drafter else None)
+            if method.needs_drafter and drafter is None:
+                of = "" if variant.name == "main" else f" (variant '{variant.name}')"
+                raise ValueError(f"'drafter' is missing: {method.title} needs one{of}")
         return self
 
     def server_of(self, variant: Variant) -> Server:

@@ -15,11 +15,12 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from analysis.errors import ParamsError
-from analysis.study import graphs
+from analysis.study import graphs, speculator
 from analysis.study.params import Model, Server, Study, Variant
 from analysis.study.prompts import Prompt, workload
+from analysis.study.speculator import NONE, Speculator
 
-#: What each chapter needs, as (experiment, which arms). ``main`` is the MTP arm at the study's K.
+#: What each chapter needs, as (experiment, which arms). ``main`` is the speculating arm at the study's K.
 NEEDS: dict[str, tuple[tuple[str, str], ...]] = {
     "setup": (),
     "baseline": (("timing", "baseline"),),
@@ -51,13 +52,14 @@ NOT_BEHAVIOUR = {
 
 @dataclass(frozen=True)
 class Arm:
-    """One server configuration. ``k`` = 0 is the baseline of its variant."""
+    """One server configuration. ``k`` is a number of tokens: 0 for the baseline, whose speculator is none."""
 
     name: str
     k: int
+    speculator: Speculator
     variant: str
     target: Model
-    drafter: Model
+    drafter: Model | None
     server: Server
     speculative: dict[str, Any] = field(default_factory=dict)
 
@@ -68,10 +70,10 @@ class Arm:
         server = self.server.model_dump(mode="json", exclude=NOT_BEHAVIOUR, exclude_defaults=True)
         identity = {
             "target": self.target.fingerprint,
-            "drafter": self.drafter.fingerprint if self.k else None,
+            "drafter": self.drafter.fingerprint if self.drafter and self.speculator.needs_drafter else None,
             "k": self.k,
             "server": server,
-            "speculative": self.speculative if self.k else {},
+            "speculative": self.speculative if self.speculator.speculates else {},
         }
         return _hash(identity)
 
@@ -155,8 +157,8 @@ class Plan:
         order: list[tuple[Arm, int]] = []
         for number in range(1, self.study.launches + 1):
             rng = random.Random(f"{self.study.seed}-{number}")
-            baselines = [a for a in self.arms if a.k == 0]
-            others = [a for a in self.arms if a.k]
+            baselines = [a for a in self.arms if not a.speculator.speculates]
+            others = [a for a in self.arms if a.speculator.speculates]
             rng.shuffle(others)
             last = number == self.study.launches and number > 1
             order += [(a, number) for a in (others + baselines if last else baselines + others)]
@@ -183,7 +185,7 @@ class Plan:
         expect = self.study.expect
         seconds = expect.start_s * len(self.launches())
         for cell in self.cells:
-            gain = 1.5 if cell.arm.k else 1.0
+            gain = 1.5 if cell.arm.speculator.speculates else 1.0
             batch = cell.concurrency**0.6
             seconds += cell.tokens / (expect.tok_s * gain * batch)
         return seconds / 60
@@ -200,24 +202,23 @@ def make(study: Study) -> Plan:
     return Plan(study, arms, cells)
 
 
-def arm_name(k: int, variant: str = "") -> str:
-    """``baseline``, ``mtp-k4``; with a variant ``baseline@eager``."""
-    return ("baseline" if k == 0 else f"mtp-k{k}") + (f"@{variant}" if variant else "")
-
-
 def _arms(study: Study) -> Iterable[Arm]:
     for variant in (Variant(name="main"), *study.variants):
-        main = variant.name == "main"
+        settings = {**study.speculative, **variant.speculative}
+        drafter = variant.drafter or study.drafter
+        method = speculator.of_settings(settings, drafter.model if drafter else None)
         ks = variant.k_values if variant.k_values is not None else _k_values(study)
-        for k in ((0,) if variant.baseline else ()) + tuple(ks):
+        for how, k in (*(((NONE, 0),) if variant.baseline else ()), *((method, k) for k in ks)):
+            name = how.arm(k, variant.name)
             arm = Arm(
-                name=arm_name(k, "" if main else variant.name),
+                name=name,
                 k=k,
+                speculator=how,
                 variant=variant.name,
                 target=variant.target or study.target,
-                drafter=variant.drafter or study.drafter,
+                drafter=drafter if method.needs_drafter else None,
                 server=study.server_of(variant),
-                speculative=_speculative({**study.speculative, **variant.speculative}, k, variant.name),
+                speculative=_speculative(settings, k, name),
             )
             yield _covered(arm, study.concurrency)
 
@@ -230,15 +231,14 @@ def _covered(arm: Arm, concurrency: tuple[int, ...]) -> Arm:
     return replace(arm, server=arm.server.model_copy(update=size))
 
 
-def _speculative(settings: dict[str, Any], k: int, variant: str) -> dict[str, Any]:
+def _speculative(settings: dict[str, Any], k: int, arm: str) -> dict[str, Any]:
     """An arm's settings: of a longer list of `synthetic_acceptance_rates` the first K, which are all that vLLM takes."""
     rates = settings.get("synthetic_acceptance_rates")
     if not k or not isinstance(rates, list):
         return settings
     if len(rates) < k:
         raise ParamsError(
-            f"The arm {arm_name(k, '' if variant == 'main' else variant)} drafts {k} tokens and has {len(rates)} "
-            "synthetic_acceptance_rates.",
+            f"The arm {arm} drafts {k} tokens and has {len(rates)} synthetic_acceptance_rates.",
             why="The engine wants one rate for every position: the chance that all drafts up to it are accepted.",
             fix=f"Give at least {k} in speculative.synthetic_acceptance_rates, or remove K = {k} from k_values and k.",
         )
@@ -254,7 +254,7 @@ def _all_differ(arms: tuple[Arm, ...]) -> None:
                 f"The arms {other.name} and {arm.name} (variants '{other.variant}' and '{arm.variant}') are the same.",
                 why="They have one name." if other.name == arm.name else "They would be one server, measured once.",
                 fix=f"Set {same_server}."
-                if arm.k == 0 and other.name != arm.name
+                if not arm.speculator.speculates and other.name != arm.name
                 else f"Rename or remove the variant '{arm.variant}', or change what its server does.",
             )
         seen |= {arm.name: arm, arm.id: arm}
@@ -265,7 +265,7 @@ def _k_values(study: Study) -> tuple[int, ...]:
 
 
 def _cells(study: Study, arm: Arm, launch: int) -> Iterable[Cell]:
-    main = arm.k in (0, study.k)
+    main = not arm.speculator.speculates or arm.k == study.k
     first = main and launch == 1 and arm.variant == "main"  # quality is looked at once
     cut = {"top_k": study.top_k, "min_p": study.min_p}
     sampling = Sampling(study.temperature, study.top_p, study.timing_tokens, not study.natural_stop, **cut)
@@ -289,7 +289,9 @@ def _cells(study: Study, arm: Arm, launch: int) -> Iterable[Cell]:
             yield Cell(arm, launch, "code", name, 1, 1, natural, programs)
         if first and study.greedy_tokens:
             greedy = Sampling(0.0, 1.0, study.greedy_tokens, ignore_eos=False)
-            for repeat in (1, 2) if arm.k == 0 else (1,):  # the second is the null control: the baseline again
+            for repeat in (
+                (1,) if arm.speculator.speculates else (1, 2)
+            ):  # the second is the null control: the baseline again
                 yield Cell(arm, launch, "greedy", name, 1, repeat, greedy, _in_turn(study, prompts, 0))
 
 
@@ -310,7 +312,9 @@ def _at_once(study: Study, prompts: tuple[Prompt, ...], level: int) -> tuple[Req
 
 
 def _matches(arm: Arm, which: str, k: int) -> bool:
-    return which == "all" or (which == "baseline" and arm.k == 0) or (which == "main" and arm.k == k)
+    if not arm.speculator.speculates:
+        return which in ("all", "baseline")
+    return which == "all" or (which == "main" and arm.k == k)
 
 
 def _hash(value: Any) -> str:

@@ -117,7 +117,7 @@ class Engine:
         if chosen(seen.models, names) is None:
             there = seen.models[0].id if seen.models else "no model"
             return f"it serves {there}, not {' or '.join(n for n in names if not os.path.isabs(n) or n == names[0])}"
-        if seen.drafts is not None and seen.drafts != bool(arm.k):
+        if seen.drafts is not None and seen.drafts != arm.speculator.speculates:
             return "it drafts, and this arm does not" if seen.drafts else self.drafts_nothing
         return ""
 

@@ -110,7 +110,7 @@ class LlamaCpp(Engine):
         gguf = arm.target.model.endswith(".gguf")
         words = ["llama-server", "--model" if gguf or arm.target.local else "-hf", arm.target.model]
         words += ["--alias", self.names(arm)[0]]
-        if arm.k:
+        if arm.drafter and arm.speculator.method == "mtp":
             own = arm.drafter.model and arm.drafter.model != arm.target.model
             gguf = arm.drafter.model.endswith(".gguf") or arm.drafter.local
             words += ["--model-draft" if gguf else "-hfd", arm.drafter.model] if own else []

@@ -29,7 +29,8 @@ def run(plan: Plan, here: machine.Machine | None = None) -> list[Check]:
 
 
 def _of_arm(plan: Plan, arm: Arm, here: machine.Machine) -> Iterator[Check]:
-    target, drafter = checkpoints.find(arm, arm.target), checkpoints.find(arm, arm.drafter)
+    target = checkpoints.find(arm, arm.target)
+    drafter = checkpoints.find(arm, arm.drafter) if arm.drafter else None
     known = engines.of(arm).preflight
     if "engine" in known:
         yield from engine.of_engine(plan, arm)
@@ -37,11 +38,13 @@ def _of_arm(plan: Plan, arm: Arm, here: machine.Machine) -> Iterator[Check]:
         yield from host.shared_memory(arm, here)
     yield from engine.of_container(arm)
     for role, model, files in (("target", arm.target, target), ("drafter", arm.drafter, drafter)):
-        yield models.of_checkpoint(arm, role, model, files)
-        yield from models.repository(role, model)
+        if model and files:
+            yield models.of_checkpoint(arm, role, model, files)
+            yield from models.repository(role, model)
     yield from models.disk_for_checkpoints(plan, arm, target, drafter)
     yield from models.chat_template(arm, target)
-    yield from models.pair(arm, target, drafter)
+    if drafter and arm.speculator.method == "mtp":
+        yield from models.pair(arm, target, drafter)
     for name, checks in (
         ("patch", lambda: mounts.patch(arm, target)),
         ("patch", lambda: mounts.foreign(arm)),
@@ -57,7 +60,7 @@ def _of_arm(plan: Plan, arm: Arm, here: machine.Machine) -> Iterator[Check]:
 
 
 def _distinct(plan: Plan) -> list[Arm]:
-    """The largest-K arm of every variant: it has target and drafter."""
+    """The largest-K arm of every variant: it has the target, and the drafter where there is one."""
     last: dict[str, Arm] = {}
     for arm in plan.arms:
         last[arm.variant] = arm

@@ -144,7 +144,7 @@ def of_release(plan: Plan, arm: Arm, here: machine.Machine) -> Iterator[Check]:
         "moe": bool(shape and shape.experts),
         "fp8_kv": (arm.server.kv_cache_dtype or "").startswith("fp8"),
         "nvfp4": "nvfp4" in (arm.target.hub or arm.target.model).lower(),
-        "drafter": bool(arm.k),
+        "drafter": arm.speculator.speculates,
     }
     for entry in _file()["notes"] if version else ():
         low, below = (tuple(v) for v in entry["versions"])

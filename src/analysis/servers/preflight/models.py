@@ -85,7 +85,7 @@ def pair(arm: Arm, target: checkpoints.Files, drafter: checkpoints.Files) -> Ite
         verdict = "ok" if width == wanted else "fail"
         yield Check(name, verdict, f"hidden size {width}, drafter made for {wanted}", "" if verdict == "ok" else fix)
         return
-    families = [checkpoints.family(m.hub or m.model) for m in (arm.target, arm.drafter)]
+    families = [checkpoints.family(m.hub or m.model) for m in (arm.target, arm.drafter) if m]
     if all(families):
         verdict = "ok" if families[0] == families[1] else "fail"
         evidence = f"by their names: target {families[0]}, drafter {families[1]}"
@@ -93,16 +93,16 @@ def pair(arm: Arm, target: checkpoints.Files, drafter: checkpoints.Files) -> Ite
 
 
 def disk_for_checkpoints(
-    plan: Plan, arm: Arm, target: checkpoints.Files, drafter: checkpoints.Files
+    plan: Plan, arm: Arm, target: checkpoints.Files, drafter: checkpoints.Files | None
 ) -> Iterator[Check]:
     shape = shapes.shape_of(plan.study.model_shape or "")
-    if shape is None or arm.server.backend == "external" or (target.complete and drafter.complete):
+    if shape is None or arm.server.backend == "external" or (target.complete and (drafter is None or drafter.complete)):
         return
     if checkpoints.made_up(arm):
         return
     fmt = weight_format(arm, target)
     needed = 0.0 if target.complete else (shapes.weight_memory(shape, fmt) + 2 * shape.vision_and_audio) / 2**30
-    needed += 0.0 if drafter.complete else shapes.drafter_memory(shape) / 2**30
+    needed += 0.0 if drafter is None or drafter.complete else shapes.drafter_memory(shape) / 2**30
     where = checkpoints.goes_to(arm, arm.target) or checkpoints.cache(arm)
     free = machine.free_gib(where)
     if free is None:

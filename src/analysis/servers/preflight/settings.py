@@ -57,7 +57,7 @@ def _attention(arm: Arm, given: str) -> Iterator[Check]:
 
 
 def _expert_parallel(arm: Arm, given: str) -> Iterator[Check]:
-    if "--enable-expert-parallel" in given and arm.k:
+    if "--enable-expert-parallel" in given and arm.drafter and arm.speculator.speculates:
         version = release(arm)
         verdict = "fail" if version and version < (0, 30) else "warn"
         evidence = "it is on, and vLLM up to 0.29 checks the dense drafter as if it had experts"

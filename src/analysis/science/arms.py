@@ -1,0 +1,29 @@
+"""Which rows of a frame speculate, and which are the baseline's. Pure."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from analysis.study import speculator
+
+
+def speculating(frame: pd.DataFrame) -> pd.Series:
+    """True for the rows of arms that speculate: by ``speculator``, or by the arm's name where a frame has no such column."""
+    if "speculator" in frame:
+        return frame.speculator != speculator.NONE.method
+    return frame.arm.map(lambda name: speculator.of_arm(name)[0].speculates).astype(bool)
+
+
+def baseline(frame: pd.DataFrame) -> pd.Series:
+    """True for the rows of baselines."""
+    return ~speculating(frame)
+
+
+def only_arm(frame: pd.DataFrame, arm: str | None) -> str:
+    """The arm asked for, or the only one that speculates. Raises ValueError where there is none or a choice."""
+    there = sorted(frame[speculating(frame)].arm.unique())
+    if arm in there or (arm is None and len(there) == 1):
+        return arm or there[0]
+    raise ValueError(
+        f"which arm to compare: {', '.join(there) or 'none'} speculate{'s' * (len(there) == 1)}, asked: {arm}"
+    )
