@@ -10,7 +10,7 @@ from analysis.places import DATA
 from analysis.servers import checkpoints, preflight
 from analysis.servers.machine import Gpu, Machine
 from analysis.study import plan
-from analysis.study.params import validate
+from analysis.study.study_file import validate
 
 GB10 = Machine((Gpu("NVIDIA GB10", None, None, "580.95", 3003, 140),), 121.6, 115, unused_gib=110)
 MTP_26B = "google/gemma-4-26B-A4B-it-assistant"

@@ -14,7 +14,7 @@ from analysis.servers import preflight
 from analysis.session import Session
 from analysis.show import figures, panels, tables
 from analysis.study import plan
-from analysis.study.params import load_study
+from analysis.study.study_file import load_study
 
 NONE = Availability(False, "none", "", "bubblewrap 0.9.0: setting up uid map: Permission denied", "Load the profile.")
 
