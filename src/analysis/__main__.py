@@ -91,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _study(arguments) -> int:
     from analysis import chapter
+    from analysis.session import Session
     from analysis.study.study_file import load_study
 
     study = load_study(arguments.study)
@@ -112,6 +113,8 @@ def _study(arguments) -> int:
         return 1
     graph.run(study.study, file)
     print(f"Report: {_shown(REPORTS / study.study / 'index.html')}")
+    if kept := Session(study).not_run():
+        print(f"{kept} generated programs are kept and were not run: python -m analysis run-programs {study.study}")
     return 0
 
 

@@ -124,14 +124,12 @@ class Session:
         SandboxError
             No wall holds here, and `required`. MissingCells if measure is 'never' and an outcome is missing.
         """
-        frames = self.frames("generated_python")
-        code = frames.requests[frames.requests.experiment == "code"]
-        known = self.store.outcomes()
-        todo = [
-            r
-            for r in code.itertuples(index=False)
-            if (r.cell_id, r.index) not in known or known[(r.cell_id, r.index)]["text_hash"] != _text_hash(r.text)
-        ]
+        code, known, todo = self._programs()
+        if required and not len(code):
+            raise MissingCells(
+                f"The study {self.study.study} has no generated programs on record.",
+                fix=f"Measure it first: python -m analysis study {self.study.study}",
+            )
         if todo and self.study.measure == "never":
             raise MissingCells(
                 f"{len(todo)} generated programs have no recorded outcome, and measure is 'never'.",
@@ -165,6 +163,21 @@ class Session:
             )
         line.show(f"{len(todo)} programs executed, {len(code) - len(todo)} outcomes were on record.", final=True)
         return generated.frame(code, self.store.outcomes())
+
+    def not_run(self) -> int:
+        """Generated programs that have no outcome yet."""
+        return len(self._programs()[2]) if self.study.code_programs else 0
+
+    def _programs(self) -> tuple[pd.DataFrame, dict[tuple[str, int], dict[str, Any]], list[Any]]:
+        """(requests that asked for a program, outcomes on record, requests whose program has none)."""
+        requests = self.frames("generated_python").requests
+        code, known = requests[requests.experiment == "code"], self.store.outcomes()
+        todo = [
+            r
+            for r in code.itertuples(index=False)
+            if (r.cell_id, r.index) not in known or known[(r.cell_id, r.index)]["text_hash"] != _text_hash(r.text)
+        ]
+        return code, known, todo
 
     def say(self, text: str, kind: str = "reading") -> Say:
         """A computed sentence: reading, warning or headline."""

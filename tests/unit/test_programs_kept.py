@@ -31,6 +31,7 @@ def study(monkeypatch):
 
 def test_the_chapter_is_made_and_says_that_programs_were_not_run(study):
     programs = Session(study).execute()
+    assert Session(study).not_run() == len(programs)
     assert len(programs) and set(programs.wall) == {"none"} and programs.passed.isna().all()
     assert "Permission denied" in programs.reason.iloc[0] and programs.code.str.len().min() > 0
     rates, compared = generated.rates(programs), generated.compare(programs)
