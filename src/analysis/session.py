@@ -102,7 +102,7 @@ class Session:
         if not wanted and plan.NEEDS[chapter]:
             raise MissingCells(
                 f"The study {self.study.study} has no measurements for this chapter.",
-                fix="Set code_programs (06) or greedy_tokens (07) above 0 in its file; make study leaves the chapter out.",
+                fix="Set code_programs (06, with a workload that has a check) or greedy_tokens (07) above 0 in its file; make study leaves the chapter out.",
             )
         complete = self.store.complete()
         if self.study.measure == "missing" and any(c.id not in complete for c in wanted):

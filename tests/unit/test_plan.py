@@ -312,3 +312,8 @@ def test_the_plan_leaves_the_caller_s_random_numbers_alone(made):
 
 def test_the_miniature_is_five_launches():
     assert len(plan.make(study_file.load_study("miniature")).launches()) == 5
+
+
+def test_programs_are_generated_only_for_a_workload_that_has_a_check(made):
+    cells = made(workloads=["py_code", "html_game"], code_programs=2).cells
+    assert {c.workload for c in cells if c.experiment == "code"} == {"py_code"}

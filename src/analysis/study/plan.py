@@ -270,7 +270,6 @@ def _cells(study: Study, arm: Arm, launch: int) -> Iterable[Cell]:
     cut = {"top_k": study.top_k, "min_p": study.min_p}
     sampling = Sampling(study.temperature, study.top_p, study.timing_tokens, not study.natural_stop, **cut)
     for name in study.workloads:
-        kind = workload(name).kind
         prompts = workload(name).choose(study.prompts)
         for repeat in range(1, study.repeats + 1):
             yield Cell(arm, launch, "timing", name, 1, repeat, sampling, _in_turn(study, prompts, repeat))
@@ -281,7 +280,7 @@ def _cells(study: Study, arm: Arm, launch: int) -> Iterable[Cell]:
         if main or study.load_every_k:
             for level in study.concurrency:
                 yield Cell(arm, launch, "concurrency", name, level, 1, sampling, _at_once(study, prompts, level))
-        if first and kind == "code" and study.code_programs:
+        if first and workload(name).check and study.code_programs:
             natural = Sampling(study.temperature, study.top_p, study.code_tokens, ignore_eos=False, **cut)
             programs = tuple(
                 Request(prompts[0].id, prompts[0].text, study.seed + 1000 + i, 0) for i in range(study.code_programs)

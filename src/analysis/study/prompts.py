@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Literal
 
 import yaml
 
@@ -21,12 +22,16 @@ class Prompt(Frozen):
 
 
 class Workload(Frozen):
-    """A named prompt set; ``title`` is what readers see, ``kind`` says whether an answer is prose or a program."""
+    """A named prompt set; ``title`` is what readers see, ``kind`` says whether an answer is prose or a program.
+
+    ``check`` names what makes a generated program right; None where programs are timed only.
+    """
 
     name: str
     title: str = ""
     language: str
     kind: str
+    check: Literal["monthly_returns"] | None = None
     published_sampling: dict[str, float | int] = {}
     prompts: tuple[Prompt, ...]
 
