@@ -98,7 +98,8 @@ def test_every_workload_has_a_title():
         ("mtp-k4", "MTP with K = 4"),
         ("mtp-k4@eager", "MTP with K = 4 (eager)"),
         ("baseline", "baseline"),
-        ("ngram-k3", "ngram-k3"),
+        ("ngram-k3", "n-gram lookup with K = 3"),
+        ("toy-k3", "toy-k3"),
     ],
 )
 def test_an_arm_has_a_title_and_an_unknown_one_keeps_its_name(name, title):
