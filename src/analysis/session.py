@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import ast
-import hashlib
-from base64 import b64encode
 from typing import Any
 
 import pandas as pd
 from IPython import get_ipython
 
-from analysis import sandbox
-from analysis.errors import MissingCells, ParamsError, PreflightError, SandboxError
-from analysis.measure import campaign
+from analysis.errors import MissingCells, ParamsError, PreflightError
+from analysis.measure import campaign, programs
 from analysis.progress import Line
 from analysis.records import provenance
 from analysis.records.store import Frames, Store
@@ -124,60 +121,18 @@ class Session:
         SandboxError
             No wall holds here, and `required`. MissingCells if measure is 'never' and an outcome is missing.
         """
-        code, known, todo = self._programs()
-        if required and not len(code):
-            raise MissingCells(
-                f"The study {self.study.study} has no generated programs on record.",
-                fix=f"Measure it first: python -m analysis study {self.study.study}",
-            )
-        if todo and self.study.measure == "never":
-            raise MissingCells(
-                f"{len(todo)} generated programs have no recorded outcome, and measure is 'never'.",
-                fix=f"Run them where a wall of the sandbox holds: python -m analysis run-programs {self.study.study}",
-            )
-        here = sandbox.available() if todo else None
-        if here and not here.ok:
-            if required:
-                raise SandboxError("No program was run: no wall of the sandbox holds here.", here.reason, here.fix)
-            Line().show(f"{len(todo)} programs are kept and not run. {here.reason}. {here.fix}", final=True)
-            kept = {(r.cell_id, r.index): _not_run(r, here.reason) for r in todo}
-            return generated.frame(code, known | kept)
-        line, charted = Line(), {r["arm"] for r in known.values() if r.get("chart")}
-        for done, r in enumerate(todo, 1):
-            line.show(f"executing generated program {done} of {len(todo)} ({r.arm})")
-            program = sandbox.extract(r.text)
-            outcome = sandbox.run(program)
-            chart = b64encode(outcome.chart_png).decode() if outcome.chart_png and r.arm not in charted else ""
-            charted |= {r.arm} if chart else set()
-            self.store.append_outcome(
-                {
-                    "cell_id": r.cell_id,
-                    "index": int(r.index),
-                    "arm": r.arm,
-                    "text_hash": _text_hash(r.text),
-                    "code": program.code if program else "",
-                    **outcome.row(),
-                    "rows_ok": outcome.rows_ok,
-                    "chart": chart,
-                }
-            )
-        line.show(f"{len(todo)} programs executed, {len(code) - len(todo)} outcomes were on record.", final=True)
-        return generated.frame(code, self.store.outcomes())
+        code = self._code()
+        outcomes = programs.run(code, self.store, self.study.study, self.study.measure, required=required)
+        return generated.frame(code, outcomes)
 
     def not_run(self) -> int:
         """Generated programs that have no outcome yet."""
-        return len(self._programs()[2]) if self.study.code_programs else 0
+        return len(programs.waiting(self._code(), self.store.outcomes())) if self.study.code_programs else 0
 
-    def _programs(self) -> tuple[pd.DataFrame, dict[tuple[str, int], dict[str, Any]], list[Any]]:
-        """(requests that asked for a program, outcomes on record, requests whose program has none)."""
+    def _code(self) -> pd.DataFrame:
+        """The requests that asked for a program."""
         requests = self.frames("generated_python").requests
-        code, known = requests[requests.experiment == "code"], self.store.outcomes()
-        todo = [
-            r
-            for r in code.itertuples(index=False)
-            if (r.cell_id, r.index) not in known or known[(r.cell_id, r.index)]["text_hash"] != _text_hash(r.text)
-        ]
-        return code, known, todo
+        return requests[requests.experiment == "code"]
 
     def say(self, text: str, kind: str = "reading") -> Say:
         """A computed sentence: reading, warning or headline."""
@@ -236,19 +191,3 @@ def _injected() -> dict[str, Any]:
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
                 found[node.targets[0].id] = ast.literal_eval(node.value)
     return {k: v for k, v in found.items() if not k.startswith("papermill")}
-
-
-def _not_run(request: Any, reason: str) -> dict[str, Any]:
-    """In place of the outcome of a program that is kept and not run."""
-    program = sandbox.extract(request.text)
-    return {
-        "text_hash": _text_hash(request.text),
-        "code": program.code if program else "",
-        "reason": f"not run: no wall of the sandbox holds ({reason})",
-        "wall": "none",
-        "arm": request.arm,
-    }
-
-
-def _text_hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
