@@ -274,10 +274,3 @@ def speed_bound(
     """
     per_step = streams * (k + 1 if acceptance_length is None else acceptance_length)
     return per_step * gb_s * 1e9 / step_bytes(target, fmt, k, streams, routing)
-
-
-def bandwidth_speedup(
-    target: Target, fmt: Format, k: int, acceptance_length: float, routing: Routing = "independent"
-) -> float:
-    """Speedup at one stream if time were bytes alone: AL x step bytes at K = 0 / step bytes at K (2211.17192)."""
-    return acceptance_length * step_bytes(target, fmt) / step_bytes(target, fmt, k, 1, routing)

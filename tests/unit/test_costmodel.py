@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.errors import ParamsError
-from analysis.science import acceptance, costmodel
+from analysis.science import acceptance, costmodel, money
 from analysis.science.stats import NoiseFloor
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -163,39 +163,33 @@ def test_the_published_26b_is_nearly_geometric():
     assert fit.al == pytest.approx(2.979)
 
 
-def test_best_k():
-    assert costmodel.best_k({1: 1.78, 4: 2.98, 8: 3.43}, {1: 1.3, 4: 1.9, 8: 2.9}) == 4
-    assert costmodel.best_k({1: 1.1}, {1: 1.3}) == 0
-    assert costmodel.best_k({}, {}) == 0
-
-
 def test_a_line_through_one_point_is_flat():
     assert costmodel.line(4, 1.3, 4, 1.3) == (1.3, 0.0)
 
 
-def assume(**given) -> costmodel.Assumptions:
+def assume(**given) -> money.Assumptions:
     """A machine for 3650 over one year: 10 a day; energy free and always busy unless said otherwise."""
-    return costmodel.Assumptions(**{"price": 3650, "years": 1, "watts": 0, "kwh_price": 0, "utilisation": 1, **given})
+    return money.Assumptions(**{"price": 3650, "years": 1, "watts": 0, "kwh_price": 0, "utilisation": 1, **given})
 
 
 def test_cost_of_a_million_tokens_by_hand():
     # 100 tok/s: 10,000 s a million; 360 W x 10,000 s = 1 kWh
     energy = {"watts": 360, "kwh_price": 0.25}
-    assert costmodel.cost_per_million(100, assume(**energy)) == pytest.approx(10 / 86400 * 10_000 + 0.25)
+    assert money.cost_per_million(100, assume(**energy)) == pytest.approx(10 / 86400 * 10_000 + 0.25)
     half = assume(**energy, utilisation=0.5)
-    assert costmodel.cost_per_million(100, half) == pytest.approx(2 * 10 / 86400 * 10_000 + 0.25)
+    assert money.cost_per_million(100, half) == pytest.approx(2 * 10 / 86400 * 10_000 + 0.25)
 
 
 def test_break_even_by_hand():
     # 10 a day against 20 per million with free energy: 500,000 tokens a day
-    assert costmodel.break_even_tokens(50, 20, assume()) == pytest.approx(500_000)
-    assert costmodel.break_even_tokens(1, 0.01, assume(watts=1000, kwh_price=1)) == math.inf
+    assert money.break_even_tokens(50, 20, assume()) == pytest.approx(500_000)
+    assert money.break_even_tokens(1, 0.01, assume(watts=1000, kwh_price=1)) == math.inf
 
 
 def test_twice_the_speed_halves_the_cost_of_a_token():
     given = assume(watts=200, kwh_price=0.3)
-    assert costmodel.cost_per_million(40, given) == pytest.approx(2 * costmodel.cost_per_million(80, given))
-    assert costmodel.tokens_a_day(100, 0.5) == 4_320_000
+    assert money.cost_per_million(40, given) == pytest.approx(2 * money.cost_per_million(80, given))
+    assert money.tokens_a_day(100, 0.5) == 4_320_000
 
 
 @pytest.mark.parametrize(
@@ -220,9 +214,9 @@ def test_workloads_differ_only_by_acceptance(costs):
 
 
 def test_costs_of_a_study_replace_assumptions_by_name_and_refuse_other_names():
-    assert costmodel.Assumptions.of({"price": 4000, "api_prices": [1, 3]}).price == 4000
-    assert costmodel.Assumptions.of({}) == costmodel.Assumptions()
+    assert money.Assumptions.of({"price": 4000, "api_prices": [1, 3]}).price == 4000
+    assert money.Assumptions.of({}) == money.Assumptions()
     with pytest.raises(ParamsError, match="'costs.prise' is not an assumption"):
-        costmodel.Assumptions.of({"prise": 1})
+        money.Assumptions.of({"prise": 1})
     with pytest.raises(ParamsError, match="price"):
-        costmodel.Assumptions.of({"price": -1})
+        money.Assumptions.of({"price": -1})

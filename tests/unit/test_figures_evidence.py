@@ -12,7 +12,7 @@ from analysis.published import consistency, evidence, physics, verdicts
 from analysis.published import figures as figures_evidence
 from analysis.published import tables as tables_evidence
 from analysis.science import acceptance, costmodel
-from analysis.science.costmodel import Assumptions
+from analysis.science.money import Assumptions
 
 sys.path.insert(0, str(Path(__file__).parent))
 from study_frames import RHO, about, frames

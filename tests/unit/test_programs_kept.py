@@ -12,7 +12,7 @@ from analysis.sandbox import Availability
 from analysis.science import generated
 from analysis.servers import preflight
 from analysis.session import Session
-from analysis.show import figures, panels, tables
+from analysis.show import figures, panels, sentences, tables
 from analysis.study import plan
 from analysis.study.study_file import load_study
 
@@ -35,7 +35,7 @@ def test_the_chapter_is_made_and_says_that_programs_were_not_run(study):
     assert len(programs) and set(programs.wall) == {"none"} and programs.passed.isna().all()
     assert "Permission denied" in programs.reason.iloc[0] and programs.code.str.len().min() > 0
     rates, compared = generated.rates(programs), generated.compare(programs)
-    said = tables.programs_sentence(rates, compared)
+    said = sentences.programs(rates, compared)
     assert said.startswith(f"{len(programs)} generated programs are kept and were not run") and "run-programs" in said
     assert "nan" not in said and "nan to nan" not in str(tables.programs(rates)._repr_mimebundle_())
     assert all("not run" in panel.outcome for panel in panels.of_programs(programs))

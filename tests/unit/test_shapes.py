@@ -100,10 +100,6 @@ def test_the_footprint_table_corrected():
     assert parts["total"] == sum(parts[name] for name in ("weights", "encoders", "drafter", "kv"))
 
 
-def test_bandwidth_alone_predicts_the_published_31b_mean():
-    assert shapes.bandwidth_speedup(LARGE, FP8, 4, 3.18) == pytest.approx(2.85, abs=0.005)
-
-
 def test_names_without_a_shape_have_none():
     assert shapes.shape_of("gemma-4-26B-A4B") is SMALL
     assert shapes.shape_of("qwen3.6-27B") is None and shapes.shape_of("nothing") is None

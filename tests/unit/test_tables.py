@@ -11,7 +11,7 @@ import pytest
 from analysis.science import acceptance, generated, losslessness, speedup
 from analysis.science.stats import NoiseFloor
 from analysis.servers import facts
-from analysis.show import tables
+from analysis.show import sentences, tables
 from analysis.study import plan
 
 FLOOR = NoiseFloor(1.05, "launches", 6)
@@ -92,7 +92,7 @@ def test_cold_start_shows_only_what_was_found_in_the_logs(build):
 def test_the_speedup_table_of_one_launch_has_no_interval_and_says_so(timing):
     table = tables.speedups(speedup.paired(timing), FLOOR)
     assert "range over prompts" in heads_of(table) and "One launch per arm gives no interval" in table.note
-    assert tables.floor_sentence(FLOOR) in table.note
+    assert sentences.noise_floor(FLOOR) in table.note
     rows = {(r[0], r[1]): dict(zip(heads_of(table), r, strict=True)) for r in cells_of(table)}
     code = rows["Python code", "MTP with K = 4"]
     assert (code["baseline [s]"], code["arm [s]"], code["speedup"]) == ("12.00", "6.00", "2.00×")
@@ -107,7 +107,7 @@ def test_the_speedup_table_of_two_launches_has_an_interval(build):
     table = tables.speedups(speedup.paired(build.requests(*rows)), UNKNOWN, headline=True)
     row = dict(zip(heads_of(table), cells_of(table)[0], strict=True))
     assert row["95 % over launches"] == "1.76 to 2.27×"
-    assert tables.floor_sentence(UNKNOWN) in table.note and "no interval" not in table.note
+    assert sentences.noise_floor(UNKNOWN) in table.note and "no interval" not in table.note
     assert table._repr_mimebundle_()[1]["headline"] is True
 
 
@@ -132,9 +132,9 @@ def test_the_sweep_has_a_row_for_each_k_as_the_articles_print_it(timing):
 def test_the_recommendation_is_a_headline_and_a_sentence(timing):
     found = speedup.recommend(speedup.paired(timing), FLOOR)
     assert tables.recommendation(found)._repr_mimebundle_()[1]["headline"] is True
-    assert tables.best_k_sentence(found) == "Use K = 1 for Japanese finance (1.33×); K = 4 for Python code (2.00×)."
+    assert sentences.best_k(found) == "Use K = 1 for Japanese finance (1.33×); K = 4 for Python code (2.00×)."
     noisy = speedup.recommend(speedup.paired(timing), NoiseFloor(1.4, "launches", 1))
-    assert tables.best_k_sentence(noisy) == "Use no drafter for Japanese finance; K = 1 for Python code (1.50×)."
+    assert sentences.best_k(noisy) == "Use no drafter for Japanese finance; K = 1 for Python code (1.50×)."
 
 
 def test_the_load_table_and_its_sentence(build):
@@ -143,7 +143,7 @@ def test_the_load_table_and_its_sentence(build):
     made = [{**load, "k": k, "concurrency": c, "wall_s": w, "seconds": w} for k, c, w in rows]
     table = speedup.concurrency(build.cells(*made), build.requests(*made))
     assert len(cells_of(tables.concurrency(table))) == 4
-    assert tables.load_sentence(table) == (
+    assert sentences.load(table) == (
         "At 4 streams baseline gives 32 tok/s, 3.2 times its single stream, "
         "MTP with K = 4 gives 40 tok/s, 2.0 times its single stream (means over workloads)."
     )
@@ -192,17 +192,17 @@ def test_the_ledger_table_and_its_sentences(build):
         "0",
         "0",
     )
-    assert tables.ledger_sentence(split, identities) == (
+    assert sentences.ledger(split, identities) == (
         "3 of 3 checks of the counters hold, and 0 of 7 completion tokens are unexplained."
     )
-    told = tables.ledger_sentence(unsplit, identities)
+    told = sentences.ledger(unsplit, identities)
     assert told.startswith("3 of 3 checks of the counters hold; the engine keeps no record per request")
     assert cells_of(tables.ledger(unsplit))[0][-1] == "–"
 
 
 def test_unexplained_tokens_are_said(build):
     split, _, identities = ledger(build, completion_tokens=9)
-    assert "and 2 of 9 completion tokens are unexplained" in tables.ledger_sentence(split, identities)
+    assert "and 2 of 9 completion tokens are unexplained" in sentences.ledger(split, identities)
 
 
 @pytest.fixture
@@ -229,7 +229,7 @@ def test_tables_of_generated_programs(programs):
     row = dict(zip(heads_of(table), cells_of(table)[1], strict=True))
     assert (row["arm"], row["programs"], row["passed"], row["parses"]) == ("MTP with K = 4", "2", "50%", "100%")
     assert [r[-1] for r in cells_of(tables.every_program(programs))] == ["", "", "NameError"]
-    assert tables.programs_sentence(rates, (1.63, 1.72, 1.0)) == (
+    assert sentences.programs(rates, (1.63, 1.72, 1.0)) == (
         "baseline: 100% of 1 programs pass; MTP with K = 4: 50% of 2 programs pass (exact McNemar test, p = 1.00). "
         "Generating and executing together, MTP is 1.63× as fast; generating alone 1.72×."
     )
@@ -246,27 +246,27 @@ def test_tables_and_sentence_of_agreement(build):
         ["baseline against MTP with K = 4", "1", "0", "0%"],
     ]
     assert cells_of(tables.partings(pairs))[1] == ["baseline against MTP with K = 4", "Python code", "1", "0", "50%"]
-    assert tables.agreement_sentence(agreed, 1.0) == (
+    assert sentences.agreement(agreed, 1.0) == (
         "Identical greedy texts, baseline against baseline: 1 of 1; baseline against MTP with K = 4: 0 of 1 "
         "(exact McNemar test against the control, p = 1.00)."
     )
 
 
 def test_the_floor_sentence_says_how_it_was_measured():
-    assert tables.floor_sentence(FLOOR) == (
+    assert sentences.noise_floor(FLOOR) == (
         "The baseline differs from itself by a factor of up to 1.050 (launches, 6 comparisons)."
     )
-    assert "measured once, so there is no noise floor" in tables.floor_sentence(UNKNOWN)
+    assert "measured once, so there is no noise floor" in sentences.noise_floor(UNKNOWN)
 
 
 def test_the_speedup_sentence_says_what_cannot_be_told_from_nothing(timing):
     arm = speedup.paired(timing).query("k == 4")
-    assert tables.speedup_sentence(arm, FLOOR) == (
+    assert sentences.speedup(arm, FLOOR) == (
         "MTP with K = 4 makes Japanese finance 0.98× as fast (not distinguishable from the baseline), Python code 2.00× as fast. "
         "One launch per arm: no interval."
     )
     three = arm[arm.workload == "py_code"].assign(lo=1.9, hi=2.1, launches=3)
-    assert tables.speedup_sentence(three, FLOOR) == (
+    assert sentences.speedup(three, FLOOR) == (
         "MTP with K = 4 makes Python code 2.00× as fast (95 % interval 1.90 to 2.10)."
     )
 
@@ -346,7 +346,7 @@ def test_variants_stand_side_by_side_with_the_names_of_their_targets():
         ["Python code", "4", "main", "dense", "4.00", "1.25", "3.20×", "3.00 to 3.40×", "–", "–"],
         ["Python code", "4", "moe", "experts", "4.00", "2.00", "2.00×", "1.90 to 2.10×", "0.62×", "less"],
     ]
-    assert tables.variants_sentence(SIDE, TARGETS) == (
+    assert sentences.variants(SIDE, TARGETS) == (
         "At K = 4 experts accepts 4.00 tokens per step for 2.00 baseline steps, dense 4.00 for 1.25: its speedup is 0.62 "
         "times the other's, distinguishable on 1 of 1 workloads."
     )
@@ -354,7 +354,7 @@ def test_variants_stand_side_by_side_with_the_names_of_their_targets():
 
 def test_a_study_of_one_variant_says_so():
     assert "nothing to compare" in tables.variants(SIDE[:0], {"main": "dense"}).note
-    assert tables.variants_sentence(SIDE[:0], {"main": "dense"}) == "One variant: nothing to compare."
+    assert sentences.variants(SIDE[:0], {"main": "dense"}) == "One variant: nothing to compare."
 
 
 def test_the_speedup_sentence_names_every_arm(build):
@@ -362,7 +362,7 @@ def test_the_speedup_sentence_names_every_arm(build):
         {"k": k, "variant": v, "seconds": s}
         for v, k, s in (("main", 0, 8), ("main", 4, 4), ("moe", 0, 9), ("moe", 4, 6))
     ]
-    said = tables.speedup_sentence(speedup.paired(build.requests(*rows)), FLOOR)
+    said = sentences.speedup(speedup.paired(build.requests(*rows)), FLOOR)
     assert "MTP with K = 4 makes Python code 2.00× as fast." in said
     assert "MTP with K = 4 (moe) makes Python code 1.50× as fast." in said
 
@@ -370,7 +370,7 @@ def test_the_speedup_sentence_names_every_arm(build):
 def test_late_first_tokens_are_told_with_their_cause(build):
     rows = [{"repeat": n, "ttft": t} for n, t in ((1, 0.05), (2, 0.05), (3, 0.8))]
     late = speedup.late_first_tokens(build.requests(*rows))
-    assert tables.late_sentence(late).startswith(
+    assert sentences.late(late).startswith(
         "1 request waited unusually long for the first token: baseline, Python code, launch 1, repeat 3: 0.80 s (median of the arm 0.05 s)."
     )
-    assert tables.late_sentence(late[:0]) == "No request waited unusually long for its first token."
+    assert sentences.late(late[:0]) == "No request waited unusually long for its first token."

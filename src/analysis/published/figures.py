@@ -10,8 +10,8 @@ from analysis import shapes
 from analysis.published import physics
 from analysis.published.claims import family
 from analysis.published.evidence import Evidence
-from analysis.science import costmodel
-from analysis.science.costmodel import Assumptions
+from analysis.science import money
+from analysis.science.money import Assumptions
 from analysis.show import drawing, words
 from analysis.show.drawing import Axes
 from analysis.show.look import INK, MATPLOTLIB, Style, arm_style
@@ -204,7 +204,7 @@ def cost_per_million(checked: pd.DataFrame, evidence: Evidence, given: Assumptio
     ]
     frame = frame[frame["reading"].isin(["exact", "about"]) & ~frame["workload"].eq("production")].copy()
     frame["label"] = [_setting(r) for r in frame.itertuples()]
-    frame["cost"] = [costmodel.cost_per_million(v, given) for v in frame["tok_s"]]
+    frame["cost"] = [money.cost_per_million(v, given) for v in frame["tok_s"]]
     frame = frame.drop_duplicates("label").sort_values("cost", ascending=False, ignore_index=True)
     cheap, dear = frame.iloc[-1], frame.iloc[0]
     live, still = _dots(

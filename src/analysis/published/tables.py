@@ -6,8 +6,8 @@ import pandas as pd
 
 from analysis.published import physics
 from analysis.published.evidence import Evidence
-from analysis.science import costmodel
-from analysis.science.costmodel import Assumptions
+from analysis.science import costmodel, money
+from analysis.science.money import Assumptions
 from analysis.show import words
 from analysis.show.outputs import Table
 
@@ -161,10 +161,10 @@ def break_even(checked: pd.DataFrame, given: Assumptions) -> Table:
     rows = []
     for (model, k), group in frame.groupby(["model", "k"]):
         speed = group["tok_s"].mean()
-        served = costmodel.tokens_a_day(speed)
+        served = money.tokens_a_day(speed)
         row = {"model": model, "k": k, "tok_s": speed, "most per day": served}
         for api in given.api_prices:
-            needed = costmodel.break_even_tokens(speed, api, given)
+            needed = money.break_even_tokens(speed, api, given)
             reach = "never: energy costs more" if needed == float("inf") else f"{needed:,.0f}: more than it serves"
             row[f"at {api:g} per million"] = f"{needed:,.0f}" if needed <= served else reach
         rows.append(row)

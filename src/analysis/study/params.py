@@ -193,7 +193,7 @@ class Study(Frozen):
     warmup: Annotated[int, Field(ge=0)] = 1
     request_minutes: PositiveFloat = Field(15, description="time limit of one request")
     expect: Expect = Expect()
-    costs: dict[str, Any] = Field({}, description="assumptions of chapter 09: fields of costmodel.Assumptions")
+    costs: dict[str, Any] = Field({}, description="assumptions of chapter 09: fields of money.Assumptions")
     measure: Literal["missing", "never"] = "missing"
     records: Literal["runs", "reference"] = "runs"
 
