@@ -152,3 +152,11 @@ def test_repetition_is_a_share(text, window):
 def test_frames_have_the_types_that_arithmetic_needs(build):
     assert pd.api.types.is_integer_dtype(build.cells({"drafts": 3.0}).drafts)
     assert pd.api.types.is_float_dtype(build.requests({"seconds": 10}).seconds)
+
+
+def test_a_column_that_old_records_lack_gets_its_default(build, monkeypatch):
+    monkeypatch.setitem(schema.CELLS.columns, "retries", schema._COUNT)
+    monkeypatch.setitem(schema.DEFAULTS, "retries", 0)
+    old, new = build.cell({}), {**build.cell({}), "retries": 2}
+    assert schema.cells([old]).retries.tolist() == [0]
+    assert schema.cells([old, new]).retries.tolist() == [0, 2]

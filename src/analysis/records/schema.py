@@ -80,6 +80,11 @@ POSITIONS = pa.DataFrameSchema(
 )
 
 
+#: Column that a frame gained after records were already kept -> the value it has in those. An entry here, and the
+#: column in its frame above, is all that a new column takes; `analysis.records.store.FORMAT` stays.
+DEFAULTS: dict[str, Any] = {}
+
+
 def cells(records: list[dict[str, Any]]) -> pd.DataFrame:
     """One row per cell: keys, status, wall_s [s], tokens and drafts [counts]."""
     return _frame(records, CELLS)
@@ -179,6 +184,9 @@ def _of_old(k: int) -> str:
 
 
 def _checked(frame: pd.DataFrame, schema: pa.DataFrameSchema) -> pd.DataFrame:
+    for column, value in DEFAULTS.items():
+        if column in schema.columns:
+            frame[column] = frame[column].fillna(value) if column in frame else value
     try:
         return schema.validate(frame, lazy=True).reset_index(drop=True)[list(schema.columns)]
     except pa.errors.SchemaErrors as error:

@@ -24,6 +24,8 @@ from analysis.places import RECORDS
 from analysis.records import schema
 from analysis.study.plan import Cell
 
+#: The form of the records. It changes only when old records can no longer be read as they are: a key or a file that
+#: moves or changes its meaning. A new key does not change it: old records get its value from `schema.DEFAULTS`.
 FORMAT = 1
 
 
