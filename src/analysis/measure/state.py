@@ -17,8 +17,8 @@ import psutil
 
 from analysis.servers.guard import TAG
 
-#: Cores that other programs may use on average during a cell; two of two cores are a machine that is not one's own.
-OTHERS_CORES = 0.25
+#: Share of the machine's cores that other programs may use on average during a cell: a quarter of a core of two.
+OTHERS_SHARE = 0.125
 #: Share of the machine's time that its host may take away.
 STEAL = 0.05
 #: Share of its fastest clock below which a GPU is slow within one cell.
@@ -65,6 +65,7 @@ class Watch:
     def __init__(self, launch_folder: str):
         self._folder = launch_folder
         self.state: dict[str, Any] = {}
+        self.seconds = 0.0
 
     def __enter__(self) -> Watch:
         self._handle = _nvml()
@@ -77,14 +78,14 @@ class Watch:
         return self
 
     def __exit__(self, *error: object) -> None:
-        after, seconds = _clocks(self._folder), time.perf_counter() - self._begin
+        after, self.seconds = _clocks(self._folder), time.perf_counter() - self._begin
         self._stop.set()
         if self._sampler:
             self._sampler.join(timeout=2)
             if (energy := _energy(self._handle)) is not None and self._energy is not None:
                 self._gpu.energy_j = energy - self._energy
         memory = psutil.virtual_memory().available / 2**30
-        self.state = summary(self._before, after, seconds, os.cpu_count() or 1, memory, self._gpu)
+        self.state = summary(self._before, after, self.seconds, os.cpu_count() or 1, memory, self._gpu)
 
     def _sample(self) -> None:
         while not self._stop.wait(SAMPLE_S):
@@ -107,6 +108,7 @@ def summary(before: Clocks, after: Clocks, seconds: float, cores: int, memory_gi
     found: dict[str, Any] = {
         "others_cores": round(others / seconds, 3),
         "client_cores": round(client / seconds, 3),
+        "cores": cores,
         "steal": round((after.steal - before.steal) / seconds / cores, 4),
         "memory_gib": round(memory_gib, 2),
         "server_faults": after.faults - before.faults,
@@ -129,7 +131,7 @@ def summary(before: Clocks, after: Clocks, seconds: float, cores: int, memory_gi
 def disturbance(state: dict[str, Any]) -> str:
     """Why a cell's times are not those of a quiet machine; empty where nothing says so."""
     found = []
-    if state.get("others_cores", 0) > OTHERS_CORES:
+    if state.get("others_cores", 0) > OTHERS_SHARE * state.get("cores", 2):
         found.append(f"other programs used {state['others_cores']:.2f} cores")
     if state.get("steal", 0) > STEAL:
         found.append(f"the host took {state['steal']:.0%} of the machine's time")
@@ -149,14 +151,25 @@ def disturbance(state: dict[str, Any]) -> str:
 def _clocks(folder: str) -> Clocks:
     busy, steal = _machine()
     server, faults = 0.0, 0
+    for process in _processes(folder):
+        with contextlib.suppress(psutil.Error):
+            times = process.cpu_times()
+            server += times.user + times.system
+            faults += _major_faults(process.pid)
+    mine = os.times()
+    return Clocks(busy, steal, server, mine.user + mine.system, faults)
+
+
+def _processes(folder: str) -> set[psutil.Process]:
+    """The server's processes: those that carry the folder, and all below them (an engine's workers write their title
+    over their environment).
+    """
+    found: set[psutil.Process] = set()
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if process.environ().get(TAG) == folder:
-                times = process.cpu_times()
-                server += times.user + times.system
-                faults += _major_faults(process.pid)
-    mine = os.times()
-    return Clocks(busy, steal, server, mine.user + mine.system, faults)
+                found |= {process, *process.children(recursive=True)}
+    return found
 
 
 def _machine() -> tuple[float, float]:
