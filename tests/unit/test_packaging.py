@@ -26,7 +26,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 LOCKS = PYPROJECT["tool"]["locks"]
 PYTHONS = ("3.11", "3.12", "3.13")
 # what vLLM brings, in the versions it was built for; pyproject.toml does not name them
-WITH_VLLM = {"huggingface-hub", "pillow", "safetensors", "tokenizers", "torch", "transformers", "vllm"}
+WITH_VLLM = {"huggingface-hub", "safetensors", "tokenizers", "torch", "transformers", "vllm"}
 
 
 sys.path.insert(0, str(ROOT / "tools"))  # setup_env imports needs beside it

