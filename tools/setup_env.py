@@ -372,6 +372,8 @@ print(", ".join(wrong))
 ENGINE = """
 import importlib.util, sys, torch
 name = "vllm._C"
+if not importlib.util.find_spec(name):  # the CUDA build from 0.33 on
+    name = "vllm._C_stable_libtorch"
 if sys.argv[1] == "cpu-x86_64":
     if not torch.cpu._is_avx512_supported():
         name = "vllm._C_AVX2"
