@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
 import shutil
@@ -12,9 +14,12 @@ from pathlib import Path
 import nbformat
 import yaml
 
+from analysis import masking
 from analysis.errors import StudyError
 from analysis.places import NOTEBOOKS, PARAMS, RECORDS, REPORTS
 from analysis.progress import VARIABLE, follow
+from analysis.records import provenance
+from analysis.servers import preflight
 from analysis.study import params, plan
 from analysis.study.study_file import load_study
 
@@ -75,6 +80,18 @@ def run(notebook: Path, study_file: str | Path, out: Path) -> Path:
             os.environ.pop("IPYTHONDIR", None)
         _publish(part, notebook, out)
     return out
+
+
+def fingerprint(study: params.Study) -> str:
+    """What chapter 00 shows, as a hash: the plan, the launches, this machine, and the verdict of every check."""
+    planned = plan.make(study)
+    seen = [
+        *sorted(cell.id for cell in planned.cells),
+        *(f"{arm.name}.{number}" for arm, number in planned.launches()),
+        json.dumps(provenance.machine(), sort_keys=True),
+        *(f"{check.name} {check.verdict}" for check in preflight.run(planned)),
+    ]
+    return hashlib.sha256("\n".join(seen).encode()).hexdigest()[:16]
 
 
 def chapters(study_file: str | Path | None = None) -> list[Path]:
@@ -150,6 +167,14 @@ def _publish(part: Path, notebook: Path, out: Path) -> None:
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
         cell.metadata["tags"] = [t for t in cell.metadata.get("tags", []) if t]
+    names, places = masking.here(), 0
+    for cell in content.cells:
+        if cell.cell_type == "code":
+            cell.outputs, found = masking.masked_tree(cell.outputs, names)
+            places += found
+    content.metadata["papermill"]["parameters"], found = masking.masked_tree(about.get("parameters", {}), names)
+    if places + found:
+        print(f"{notebook.stem} · this machine's folders and names replaced in {places + found} places")
     fresh = out.with_suffix(".new")
     nbformat.write(content, fresh)
     os.replace(fresh, out)

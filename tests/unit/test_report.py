@@ -15,7 +15,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from analysis.errors import ReportError
-from analysis.report import leaks, render
+from analysis.report import render
 from analysis.report.executed import terminal_text
 from analysis.report.fragments import clean
 from analysis.report.page import LIMIT
@@ -103,7 +103,7 @@ def test_nothing_is_loaded_from_elsewhere(demo):
 
 
 def test_the_page_names_no_machine_and_no_path(demo):
-    assert leaks(demo[1]) == []
+    assert str(Path.home()) + "/" not in re.sub(r"<script data-library.*?</script>", "", demo[1], flags=re.DOTALL)
 
 
 def test_order_is_stamp_summary_chapters_provenance(demo):
@@ -389,13 +389,6 @@ def test_two_notebooks_of_one_name_are_refused(tmp_path):
     assert "Two notebooks" in fail([tmp_path / "x" / "a.ipynb", tmp_path / "y" / "a.ipynb"], tmp_path).what
 
 
-def test_a_page_that_would_name_a_path_is_not_written(tmp_path):
-    nbformat.write(notebook("# A", ("show()", ["saved to /home/ada/runs\n"])), tmp_path / "a.ipynb")
-    error = fail([tmp_path / "a.ipynb"], tmp_path)
-    assert "/home/ada" in error.why
-    assert "a.ipynb" in error.details
-
-
 def test_an_old_report_survives_a_failed_one(tmp_path):
     nbformat.write(notebook("# A"), tmp_path / "a.ipynb")
     page = render([tmp_path / "a.ipynb"], tmp_path / "index.html", title="T", stamp="measured")
@@ -406,48 +399,17 @@ def test_an_old_report_survives_a_failed_one(tmp_path):
     assert [p.name for p in tmp_path.iterdir() if p.suffix == ".part"] == []
 
 
-# ---------------------------------------------------------------------------------------------------------------- leaks
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("File /home/ada/x.py", ["/home/ada"]),
-        ("File /Users/ada/x.py", ["/Users/ada"]),
-        (r"File C:\\Users\\ada", [r"C:\\Users\\ada"]),
-        ('"/root/.cache"', ["/root/.cache"]),
-        ("<code>/tmp/tmpabc</code>", ["/tmp/tmpabc"]),
-        ("/home/ada and /home/ada", ["/home/ada"]),
-        ("https://example.org/home/ada", []),
-        ("data/tmp/x reports/home/x", []),
-        ("the root of the tree; :root { }", []),
-        ('<pre class="generated"><code>open("/tmp/chart.png")</code></pre>', []),
-        (r'"<pre class=\"generated\" style=\"x\"><code>/tmp/chart.png</code></pre>"', []),
-        ("A" * 60 + "/tmp/x/" + "B" * 60, []),
-    ],
-)
-def test_paths_of_a_machine_are_found(text, found):
-    assert leaks(text) == found
-
-
-def test_user_and_host_names_are_found_as_whole_words(monkeypatch):
-    monkeypatch.setattr("getpass.getuser", lambda: "lovelace")
-    monkeypatch.setattr("socket.gethostname", lambda: "engine-7.example.org")
-    assert leaks("by lovelace on engine-7") == ["lovelace", "engine-7"]
-    assert leaks("lovelaces engine-75") == []
-
-
-def test_everyday_names_count_only_in_an_address(monkeypatch):
-    monkeypatch.setattr("getpass.getuser", lambda: "root")
-    monkeypatch.setattr("socket.gethostname", lambda: "spark")
-    assert leaks("DGX spark, run as root") == []
-    assert leaks("root@spark:~#") == ["root@spark"]
-
-
-def test_a_user_without_a_name_is_no_leak_and_no_crash(monkeypatch):
-    def nobody():
-        raise KeyError("uid not found")
-
-    monkeypatch.setattr("getpass.getuser", nobody)
-    assert leaks("anything @ all") == []
+def test_a_page_is_made_also_of_outputs_that_name_the_machine_and_does_not_name_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("getpass.getuser", lambda: "baseline")
+    monkeypatch.setattr("pathlib.Path.home", lambda: Path("/home/baseline"))
+    node = demo_notebooks()["03_k_sweep.ipynb"]
+    node.cells[-3].outputs = output_of(
+        Say("The baseline ran in /home/baseline/study with --model /home/ada/x.", "reading")
+    )
+    nbformat.write(node, tmp_path / "a.ipynb")
+    page = render([tmp_path / "a.ipynb"], tmp_path / "x.html", title="T", stamp="miniature").read_text()
+    assert "/home/baseline" not in page and "/home/ada" not in page
+    assert "The baseline ran in ~/study with --model /home/&lt;user&gt;/x." in page
 
 
 def test_changing_one_number_changes_the_page(tmp_path):

@@ -16,6 +16,7 @@ SOURCE = ROOT / "src" / "analysis"
 MAY_TOUCH = {
     "caches": {"files"},
     "progress": {"files", "clock"},
+    "masking": {"files", "network"},  # names alone: of the temporary folder and the host
     "shapes": {"files"},
     "study/fingerprint": {"files"},
     "study/params": {"files"},

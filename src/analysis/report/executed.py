@@ -10,6 +10,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
+from analysis import masking
 from analysis.errors import ReportError
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -46,7 +47,7 @@ def read_chapters(paths: Iterable[Path]) -> list[Chapter]:
 
 
 def read(path: Path) -> NotebookNode:
-    """The notebook in ``path``, upgraded to format 4."""
+    """The notebook in ``path``, upgraded to format 4; what names the machine or its user in an output is replaced."""
     again = "Run the study again; it executes only what is missing: make study"
     try:
         text = path.read_text(encoding="utf-8")
@@ -59,6 +60,10 @@ def read(path: Path) -> NotebookNode:
         nbformat.validate(notebook)
     except Exception as error:  # nbformat raises several unrelated kinds for text that is not a notebook
         raise ReportError(f"{path.name} is not a notebook.", str(error).splitlines()[0][:200], again) from None
+    names = masking.here()
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = masking.masked_tree(cell.outputs, names)[0]
     return notebook
 
 
@@ -74,7 +79,7 @@ def check(notebook: NotebookNode, name: str) -> NotebookNode:
                 raise ReportError(
                     f"{name} stopped with an error in cell {number} ({first}).",
                     _without_ansi(reason.splitlines()[0][:300]),
-                    "Mend the cause and run the study again; what was measured is kept.",
+                    "Correct the cause and run the study again; what was measured is kept.",
                     _without_ansi(reason) if "\n" in reason else "",
                 )
         if cell.execution_count is None:

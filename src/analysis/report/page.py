@@ -21,7 +21,6 @@ from plotly.offline import get_plotlyjs
 from analysis.errors import ReportError
 from analysis.report.executed import Chapter, read_chapters
 from analysis.report.fragments import TEMPLATES, Fragments, clean, markdown
-from analysis.report.leaks import leaks
 from analysis.show.look import STAMPS
 from analysis.show.outputs import cell_text
 
@@ -119,13 +118,6 @@ def page(chapters: list[Chapter], title: str, stamp: str, summary: str, provenan
         "policy": "",
     }
     draft = template.render(context)
-    if found := leaks(draft):
-        raise ReportError(
-            "The report would name this machine or its user.",
-            "Found: " + ", ".join(found[:5]),
-            "Take paths and names out of what the notebooks print, then run them again.",
-            _where(found[0], chapters),
-        )
     library = get_plotlyjs() if 'class="plot-data"' in draft else ""
     scripts = [script for script in (head_script, library, page_script) if script]
     return template.render(context | {"library": Markup(library), "policy": _policy(scripts)})
