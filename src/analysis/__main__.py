@@ -303,7 +303,7 @@ def _publish(arguments) -> int:
             f"{len(missing)} measurements of {study.study} have no record yet.",
             fix="Finish the study first: make study.",
         )
-    reference = Store(study.study, "reference")
+    reference = Store(study.study, "reference", publishing=True)
     print(f"{_shown(reference.folder)}: {store.publish(planned.cells, reference, reference_file(study))} measurements")
     return 0
 

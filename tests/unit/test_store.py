@@ -390,3 +390,21 @@ def test_a_published_run_holds_its_cells_and_the_file_that_replays_them(kept, bu
     assert [c.id for c in plan.make(replayed).needed("mtp")] == [c.id for c in cells]
     with pytest.raises(StoreError, match="has records already"):
         kept.publish(cells, Store("demo", root=tmp_path / "reference"), text)
+
+
+def test_a_reference_run_is_read_only(cells, build, tmp_path, monkeypatch):
+    monkeypatch.setitem(store.RECORDS, "reference", tmp_path)
+    reference = Store("demo", "reference")
+    for write in (
+        lambda: reference.append(record(cells[0]), [request(build, cells[0])]),
+        lambda: reference.write_study({}),
+        lambda: reference.write_launch("l1", {}),
+        lambda: reference.launch_folder("l1"),
+        lambda: reference.append_outcome({"cell_id": "x", "index": 0}),
+        reference.lock,
+    ):
+        with pytest.raises(StoreError, match="reference run of demo is read-only"):
+            write()
+    assert list(tmp_path.iterdir()) == []
+    Store("demo", "reference", publishing=True).write_study({})
+    assert (tmp_path / "demo" / "study.json").is_file()

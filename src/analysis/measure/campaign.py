@@ -34,12 +34,14 @@ from analysis.servers.diagnosis import LEAST_ACCEPTANCE
 from analysis.study.plan import Arm, Cell, Plan, Request, Sampling
 
 
-def _mend_of_missing(plan: Plan, missing: Sequence[Cell]) -> str:
+def _fix_of_missing(plan: Plan, missing: Sequence[Cell]) -> str:
     """A record is known by the files of its model folder: without the folder no record fits."""
     arm = missing[0].arm
     if arm.target.fingerprint.startswith("absent "):
         maker = "python -m analysis.dummy" if checkpoints.made_up(arm) else "python -m analysis prefetch"
         return f"The folder {arm.target.model} is not here, and records are known by its files: run {maker}."
+    if plan.study.records == "reference":
+        return "Set records to 'runs' and measure to 'missing': they are then measured into a run of your own."
     return (
         "Set measure to 'missing' on the machine to be measured, or records to 'reference' if there is a reference run "
         f"of {plan.study.study}."
@@ -59,11 +61,13 @@ def ensure(plan: Plan, wanted: Sequence[Cell], store: Store) -> str:
     missing = _missing(wanted, store)
     if not missing:
         return f"All {len(wanted)} measurements are on record; nothing was launched."
-    if plan.study.measure == "never":
+    reference = plan.study.records == "reference"
+    if plan.study.measure == "never" or reference:
         raise MissingCells(
-            f"{len(missing)} of {len(wanted)} measurements have no record, and measure is 'never'.",
+            f"{len(missing)} of {len(wanted)} measurements have no record, and "
+            + ("a reference run is read-only." if reference else "measure is 'never'."),
             why="The first ones: " + "; ".join(c.label for c in missing[:3]) + ".",
-            fix=_mend_of_missing(plan, missing),
+            fix=_fix_of_missing(plan, missing),
         )
     try:
         with store.lock():

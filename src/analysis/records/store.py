@@ -40,10 +40,16 @@ class Frames:
 
 
 class Store:
-    """The records of one study. ``records`` is ``runs`` (what this machine measured) or ``reference`` (committed)."""
+    """The records of one study. ``records`` is ``runs`` (what this machine measured) or ``reference`` (committed).
 
-    def __init__(self, study: str, records: str = "runs", root: Path | None = None):
+    A reference run is read-only: whatever would write there is a StoreError, but for ``publish`` (``publishing``).
+    """
+
+    _read_only = False
+
+    def __init__(self, study: str, records: str = "runs", root: Path | None = None, publishing: bool = False):
         self.study = study
+        self._read_only = records == "reference" and not publishing
         self.folder = (root or RECORDS[records]) / study
         self._check_owner()
 
@@ -197,6 +203,7 @@ class Store:
                 ) from None
 
     def _append(self, name: str, records: list[dict[str, Any]]) -> None:
+        self._writable()
         path = self.folder / name
         self._make(self.folder)
         try:
@@ -219,6 +226,7 @@ class Store:
             raise self._cannot_write(path, error) from None
 
     def _replace(self, path: Path, content: dict[str, Any]) -> None:
+        self._writable()
         self._make(path.parent)
         fresh = path.with_suffix(".new")
         try:
@@ -237,7 +245,16 @@ class Store:
             fix="Look at what the server or the program sent; nothing was written.",
         )
 
+    def _writable(self) -> None:
+        if self._read_only:
+            raise StoreError(
+                f"The reference run of {self.study} is read-only.",
+                why="It is what was published; nothing is measured or changed in it.",
+                fix='Set records to "runs": what is missing is then measured into a run of your own (data/runs).',
+            )
+
     def _make(self, folder: Path) -> Path:
+        self._writable()
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
