@@ -38,7 +38,7 @@ lab: setup ## JupyterLab on the notebooks
 	$(py) -m analysis lab
 
 report: setup ## render the report from what is measured; starts no server
-	$(py) -m analysis report "$(basename $(notdir $(PARAMS)))"
+	$(py) -m analysis report "$(PARAMS)"
 
 bench: setup ## the performance comparison
 	$(py) -m analysis bench "$(PARAMS)"
