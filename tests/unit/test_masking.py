@@ -21,7 +21,7 @@ ADA = Names("/home/ada", ("/home/ada/Übung 測定",), "ada", ("engine-7.example
         (json.dumps(json.dumps({"model": "/home/ada/Übung 測定/d"})), r'"{\"model\": \"<folder>/d\"}"', 1),
         (quote("/home/ada/Übung 測定/d"), "<folder>/d", 1),
         ("log in /home/ada/.cache", "log in ~/.cache", 1),
-        ("File /home/grace/x.py", "File /home/<user>/x.py", 1),
+        ("File /home/alice/x.py", "File /home/<user>/x.py", 1),
         ("ssh ada@engine-7", "ssh <user>@<host>", 1),
         ("http://engine-7:8000/v1", "http://<host>:8000/v1", 1),
         ("-v $HOME/.cache/huggingface:/root/.cache/huggingface", None, 0),

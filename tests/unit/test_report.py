@@ -401,14 +401,14 @@ def test_an_old_report_survives_a_failed_one(tmp_path):
 
 def test_a_page_is_made_also_of_outputs_that_name_the_machine_and_does_not_name_it(tmp_path, monkeypatch):
     monkeypatch.setattr("getpass.getuser", lambda: "baseline")
-    monkeypatch.setattr("pathlib.Path.home", lambda: Path("/home/baseline"))
+    monkeypatch.setattr("pathlib.Path.home", lambda: Path("/srv/homes/baseline"))
     node = demo_notebooks()["03_k_sweep.ipynb"]
     node.cells[-3].outputs = output_of(
-        Say("The baseline ran in /home/baseline/study with --model /home/ada/x.", "reading")
+        Say("The baseline ran in /srv/homes/baseline/study with --model /home/ada/x.", "reading")
     )
     nbformat.write(node, tmp_path / "a.ipynb")
     page = render([tmp_path / "a.ipynb"], tmp_path / "x.html", title="T", stamp="miniature").read_text()
-    assert "/home/baseline" not in page and "/home/ada" not in page
+    assert "/srv/homes/baseline" not in page and "/home/ada" not in page
     assert "The baseline ran in ~/study with --model /home/&lt;user&gt;/x." in page
 
 
