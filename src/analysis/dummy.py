@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ HOME = CACHE / "shapes"
 NAMES = ("gemma-4-31B-it", "gemma-4-26B-A4B-it")
 POSITIONS = 131_072  # the least that a Gemma 4 allows; sizes the rotary tables alone
 UNKNOWN = "<unk>"
+#: A text in the words of these tokenizers, each word one token: to fill a context with (`context_document`). In any other
+#: text every word is unknown, all tokens are the same, and a mixture of experts reads a few experts alone.
+WORDS, WORDS_FILE = 140_000, "words.txt"
 
 
 def write(name: str, folder: Path) -> None:
@@ -43,6 +47,7 @@ def write(name: str, folder: Path) -> None:
             _write_json(path / "tokenizer.json", tokenizer)
             _write_json(path / "tokenizer_config.json", _tokenizer_config())
             (path / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
+        (folder.parent / WORDS_FILE).write_text(document(configs[folder]["vocab_size"]), encoding="utf-8")
     except OSError as error:
         raise StudyError(f"{folder} cannot be written.", why=str(error), fix="Name another folder: --into.") from None
 
@@ -73,6 +78,13 @@ def drafter(name: str) -> dict[str, Any]:
     text = config["text_config"] | _attention(t, t.drafter)
     text |= {"hidden_size": t.drafter.hidden, "intermediate_size": t.drafter.intermediate}
     return config | {"backbone_hidden_size": t.hidden, "text_config": text}
+
+
+def document(vocabulary: int) -> str:
+    """WORDS words of the vocabulary, drawn evenly, ten to a line: the same ones everywhere."""
+    draw = random.Random(0)
+    words = [f"w{draw.randrange(len(SPECIALS) + 1, vocabulary)}" for _ in range(WORDS)]
+    return "\n".join(" ".join(words[at : at + 10]) for at in range(0, WORDS, 10)) + "\n"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -378,3 +378,27 @@ def test_what_survives_a_killed_guard_is_ended_by_the_next_run(study, tmp_path):
     backend.sweep({str((tmp_path / "miniature/launches/baseline.1.1").resolve())})
     gone, alive = psutil.wait_procs(everything, timeout=10)
     assert not alive
+
+
+# -- lengths of context and answer -----------------------------------------------------------------------------------
+
+
+AXES = {"context_tokens": [64, 128], "output_tokens": [4, 12], "workloads": ["en_finance"], "code_programs": 0}
+
+
+def test_contexts_are_filled_by_the_server_s_own_count_and_recorded_with_their_length(study):
+    plan, store = study(**AXES, greedy_tokens=0)
+    campaign.ensure(plan, plan.needed("context"), store)
+    requests = store.frames(plan.needed("context")).requests
+    filled = requests[requests.context_tokens > 0]
+    assert set(filled.context_tokens) == {64, 128} and (filled.prompt_tokens == filled.context_tokens).all()
+    assert set(requests[requests.experiment == "output"].completion_tokens) == {4, 12}
+    assert store.frames(plan.needed("baseline")).requests.context_tokens.eq(0).all()
+    assert "nothing was launched" in campaign.ensure(plan, plan.needed("everything"), store)
+
+
+def test_a_prompt_of_another_length_than_was_counted_is_not_recorded(study):
+    plan, store = study("miscounts", **AXES, greedy_tokens=0)
+    with pytest.raises(CountersError, match="do not add up") as error:
+        campaign.ensure(plan, plan.needed("context"), store)
+    assert "was filled to" in error.value.why

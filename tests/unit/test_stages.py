@@ -22,6 +22,8 @@ MAY_TOUCH = {
     "study/params": {"files"},
     "study/study_file": {"files"},
     "study/prompts": {"files"},
+    "study/neutral": {"files"},
+    "study/axes": {"files"},
     "sandbox": {"files", "processes", "clock"},
     "servers": {"files", "processes", "network", "clock"},
     "servers/diagnosis": set(),

@@ -23,9 +23,10 @@ from analysis.errors import (
     StoreError,
     StudyError,
 )
-from analysis.measure import degenerate, state
+from analysis.measure import degenerate, fill, state
 from analysis.measure.client import Answer, Client
 from analysis.measure.counters import Counters, Meter
+from analysis.measure.fill import Filler
 from analysis.measure.tracker import Tracker
 from analysis.records import provenance
 from analysis.records.store import Store
@@ -134,7 +135,8 @@ def _launch(plan: Plan, arm: Arm, number: int, store: Store, tracker: Tracker) -
         with _diagnosed(server, "warming up"):
             client = connect()
             _fail_closed(arm, server)
-            first = _warm_up(plan, arm, todo, client, server, tracker)
+            filler = fill.of_server(server.url, client.model(arm), arm)
+            first = _warm_up(plan, arm, todo, client, server, tracker, filler)
         store.write_launch(
             launch_id,
             {
@@ -163,7 +165,7 @@ def _launch(plan: Plan, arm: Arm, number: int, store: Store, tracker: Tracker) -
                 with _diagnosed(server, f"measuring {cell.label}"):
                     for left in range(min(plan.study.remeasure, spare), -1, -1):
                         with state.Watch(str(log.parent.resolve())) as watch:
-                            record, answers = _cell(cell, client, server, tracker)
+                            record, answers = _cell(cell, filler.cell(cell), client, server, tracker)
                         record |= {"state": watch.state, "disturbed": state.disturbance(watch.state)}
                         if not record["disturbed"] or not left:
                             break
@@ -218,12 +220,12 @@ class _diagnosed:
         return False
 
 
-def _cell(cell: Cell, client: Client, server, tracker: Tracker) -> tuple[dict, list[Answer]]:
-    """Measure one cell between two idle snapshots of the counters."""
+def _cell(cell: Cell, sent: Cell, client: Client, server, tracker: Tracker) -> tuple[dict, list[Answer]]:
+    """Measure one cell between two idle snapshots of the counters; ``sent`` has its prompts as they are sent."""
     meter = Meter(server.url, cell.arm, client.model(cell.arm))
     logged = len(server.said())
     started, begin = time.time(), time.perf_counter()
-    answers = client.send(cell, tracker.request)
+    answers = client.send(sent, tracker.request)
     wall = time.perf_counter() - begin
     delta = meter.read(answers)
     _check(cell, delta, answers)
@@ -272,6 +274,8 @@ def _check(cell: Cell, delta: Counters, answers: list[Answer]) -> None:
         problems.append(
             f"a request of fixed length gave {min(a.completion_tokens for a in answers)} of {cell.sampling.max_tokens} tokens"
         )
+    if missed := fill.misses(cell, [a.prompt_tokens for a in answers]):
+        problems.append(missed)
     if cell.arm.server.prefix_caching is False and delta.prefix_hits:
         problems.append(f"the prefix cache is off and served {delta.prefix_hits} tokens")
     if problems:
@@ -299,7 +303,7 @@ def _fail_closed(arm: Arm, server) -> None:
         )
 
 
-def _warm_up(plan: Plan, arm: Arm, todo: list[Cell], client: Client, server, tracker: Tracker) -> float:
+def _warm_up(plan: Plan, arm: Arm, todo: list[Cell], client: Client, server, tracker: Tracker, filler: Filler) -> float:
     """First request (cold, timed), then warm-ups of every shape; a drafter that accepts nothing stops the launch."""
     if not todo:
         return 0.0
@@ -311,9 +315,10 @@ def _warm_up(plan: Plan, arm: Arm, todo: list[Cell], client: Client, server, tra
     tracker.stage("first request")
     first = client.ask(probe, probe.requests[0])
     answers = [first]
-    shapes = {c.workload: max((r.text for r in c.requests), key=len) for c in todo}  # the longest prompt of each
-    for text in shapes.values() if plan.study.warmup else ():
-        answers.append(client.ask(probe, replace(probe.requests[0], text=text)))
+    # the longest prompt of each workload and context
+    shapes = {(c.workload, c.context): replace(c, requests=(max(c.requests, key=_length),)) for c in todo}
+    for cell in shapes.values() if plan.study.warmup else ():
+        answers.append(client.ask(probe, replace(probe.requests[0], text=filler.cell(cell).requests[0].text)))
     for level in sorted({c.concurrency for c in todo}):
         for _ in range(plan.study.warmup):
             tracker.stage(f"warm-up at {level} stream{'s' * (level > 1)}")
@@ -331,6 +336,10 @@ def _warm_up(plan: Plan, arm: Arm, todo: list[Cell], client: Client, server, tra
             fix="Pair the drafter with its own -it target; on a gemma4-0505 preview image mount the patched gemma4_mtp.py.",
         )
     return round(first.seconds, 4)
+
+
+def _length(request: Request) -> int:
+    return len(request.text)
 
 
 def _cycle(items):

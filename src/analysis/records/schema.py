@@ -10,6 +10,7 @@ import pandera.pandas as pa
 from analysis.errors import StoreError
 from analysis.study.speculator import SPECULATORS
 
+EXPERIMENTS = ("timing", "concurrency", "code", "greedy", "raw", "context", "output")
 _KEYS = {
     "cell_id": pa.Column(str),
     "launch_id": pa.Column(str),
@@ -18,10 +19,12 @@ _KEYS = {
     "variant": pa.Column(str),
     "k": pa.Column(int, pa.Check.ge(0)),
     "speculator": pa.Column(str, pa.Check.isin(list(SPECULATORS))),
-    "experiment": pa.Column(str, pa.Check.isin(["timing", "concurrency", "code", "greedy", "raw"])),
+    "experiment": pa.Column(str, pa.Check.isin(EXPERIMENTS)),
     "workload": pa.Column(str),
     "concurrency": pa.Column(int, pa.Check.ge(1)),
     "repeat": pa.Column(int, pa.Check.ge(1)),
+    "context_tokens": pa.Column(int, pa.Check.ge(0)),  # 0: the prompt as it is
+    "output_tokens": pa.Column(int, pa.Check.ge(0)),  # 0: not measured for its length of answer
 }
 _COUNT = pa.Column(int, pa.Check.ge(0))
 _SECONDS = pa.Column(float, pa.Check.ge(0))
@@ -82,7 +85,7 @@ POSITIONS = pa.DataFrameSchema(
 
 #: Column that a frame gained after records were already kept -> the value it has in those. An entry here, and the
 #: column in its frame above, is all that a new column takes; `analysis.records.store.FORMAT` stays.
-DEFAULTS: dict[str, Any] = {}
+DEFAULTS: dict[str, Any] = {"context_tokens": 0, "output_tokens": 0}
 
 
 def cells(records: list[dict[str, Any]]) -> pd.DataFrame:

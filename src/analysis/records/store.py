@@ -335,6 +335,8 @@ def _keys(cell: Cell, record: dict[str, Any]) -> dict[str, Any]:
         "workload": cell.workload,
         "concurrency": cell.concurrency,
         "repeat": cell.repeat,
+        "context_tokens": cell.context.tokens if cell.context else 0,
+        "output_tokens": cell.sampling.max_tokens if cell.experiment == "output" else 0,
     }
 
 

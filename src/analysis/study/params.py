@@ -11,11 +11,14 @@ from pydantic import Field, JsonValue, PositiveFloat, PositiveInt, field_validat
 
 from analysis.frozen import Frozen
 from analysis.places import inside
+from analysis.study import axes
 from analysis.study.engines import ENGINES
 from analysis.study.fingerprint import folder_hash
 from analysis.study.speculator import of_settings
 
 Stamp = Literal["measured", "synthetic-acceptance", "miniature"]
+#: Keys that studies gained after some were measured: unset, they are no part of a study's hash.
+LATER = ("top_k", "min_p", "context_tokens", "context_document", "output_tokens")
 K = Annotated[int, Field(ge=1, le=64, description="num_speculative_tokens of an arm that speculates")]
 
 
@@ -146,6 +149,7 @@ class Expect(Frozen):
 
     start_s: PositiveFloat = 180
     tok_s: PositiveFloat = 30
+    prefill_tok_s: PositiveFloat = Field(2000, description="prompt tokens read per second, for filled contexts")
 
 
 class Study(Frozen):
@@ -187,6 +191,13 @@ class Study(Frozen):
     )
     seed: int = 42
     raw_endpoint: bool = Field(False, description="adds the raw-completions experiment, a known trap")
+    context_tokens: tuple[Annotated[int, Field(ge=32)], ...] = Field(
+        (), description="prompt lengths: each prompt is filled to this many tokens, its question last (chapter 10)"
+    )
+    context_document: str | None = Field(None, description="a text file to fill with; null: neutral text of ours")
+    output_tokens: tuple[Annotated[int, Field(ge=2)], ...] = Field(
+        (), description="answer lengths, at the longest context if there is one (chapter 10)"
+    )
     remeasure: Annotated[int, Field(ge=0, le=5)] = Field(
         1, description="how often a measurement on a disturbed machine is made again; a tenth of a launch at most"
     )
@@ -204,7 +215,7 @@ class Study(Frozen):
             raise ValueError("has a name twice")
         return values
 
-    @field_validator("k_values", "concurrency")
+    @field_validator("k_values", "concurrency", "context_tokens", "output_tokens")
     @classmethod
     def _sorted_and_distinct(cls, values: tuple[int, ...]) -> tuple[int, ...]:
         if len(set(values)) != len(values):
@@ -234,6 +245,12 @@ class Study(Frozen):
     def too_long_for(self, server: Server) -> str:
         """What is wrong with the lengths of requests for a server's context; empty if nothing."""
         longest = max(self.timing_tokens, self.code_tokens if self.code_programs else 0, self.greedy_tokens)
+        filled, answer = axes.longest(self)
+        if server.max_model_len and filled > server.max_model_len:
+            return (
+                f"a context of {filled - answer} tokens and an answer of {answer} do not fit server.max_model_len "
+                f"({server.max_model_len}); raise it to {filled}, or lower context_tokens or output_tokens"
+            )
         if not server.max_model_len or longest < server.max_model_len:
             return ""
         return (
@@ -245,5 +262,5 @@ class Study(Frozen):
     def hash(self) -> str:
         """Hash of the resolved parameters, less those that say only how to read or estimate."""
         kept = self.model_dump(mode="json", exclude={"measure", "records", "expect", "title", "costs"})
-        kept = {key: value for key, value in kept.items() if value is not None or key not in ("top_k", "min_p")}
+        kept = {key: value for key, value in kept.items() if value not in (None, []) or key not in LATER}
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]

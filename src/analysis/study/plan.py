@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from analysis.errors import ParamsError
-from analysis.study import graphs, speculator
+from analysis.study import axes, graphs, speculator
+from analysis.study.axes import Context
 from analysis.study.params import Model, Server, Study, Variant
 from analysis.study.prompts import Prompt, workload
 from analysis.study.speculator import NONE, Speculator
@@ -30,7 +31,8 @@ NEEDS: dict[str, tuple[tuple[str, str], ...]] = {
     "acceptance": (("timing", "all"),),
     "generated_python": (("code", "baseline"), ("code", "main")),
     "losslessness": (("greedy", "baseline"), ("greedy", "main")),
-    "everything": tuple((e, "all") for e in ("timing", "concurrency", "code", "greedy", "raw")),
+    "context": (("context", "all"), ("output", "all")),
+    "everything": tuple((e, "all") for e in ("timing", "concurrency", "code", "greedy", "raw", "context", "output")),
 }
 
 #: Fields of a server that do not decide how its arm behaves, and so are no part of the arm's identity.
@@ -115,6 +117,7 @@ class Cell:
     sampling: Sampling
     requests: tuple[Request, ...]
     endpoint: str = "chat"
+    context: Context | None = None  # each prompt is filled to its length when the server can count tokens
 
     @property
     def id(self) -> str:
@@ -128,12 +131,17 @@ class Cell:
                 "sampling": self.sampling.identity(),
                 "requests": [asdict(r) for r in self.requests],
                 "endpoint": self.endpoint,
+                **({"context": self.context.identity()} if self.context else {}),
             }
         )
 
     @property
     def label(self) -> str:
-        return f"{self.arm.name} · {self.experiment} · {self.workload} · {self.concurrency} stream{'s' * (self.concurrency > 1)} · repeat {self.repeat}"
+        words = [self.arm.name, self.experiment, self.workload]
+        words += [f"{self.context.tokens} tokens of context"] if self.context else []
+        words += [f"{self.sampling.max_tokens} tokens of answer"] if self.experiment == "output" else []
+        words += [f"{self.concurrency} stream{'s' * (self.concurrency > 1)}", f"repeat {self.repeat}"]
+        return " · ".join(words)
 
     @property
     def tokens(self) -> int:
@@ -181,13 +189,15 @@ class Plan:
         ]
 
     def minutes(self) -> float:
-        """Estimated minutes from ``expect``: start of each launch, then tokens at the expected speed and batch gain."""
+        """Estimated minutes from ``expect``: start of each launch, tokens at the expected speed and batch gain, contexts."""
         expect = self.study.expect
         seconds = expect.start_s * len(self.launches())
         for cell in self.cells:
             gain = 1.5 if cell.arm.speculator.speculates else 1.0
             batch = cell.concurrency**0.6
             seconds += cell.tokens / (expect.tok_s * gain * batch)
+            if cell.context:
+                seconds += cell.context.tokens * len(cell.requests) / expect.prefill_tok_s
         return seconds / 60
 
 
@@ -277,6 +287,10 @@ def _cells(study: Study, arm: Arm, launch: int) -> Iterable[Cell]:
                 yield Cell(
                     arm, launch, "raw", name, 1, repeat, sampling, _in_turn(study, prompts, repeat), endpoint="raw"
                 )
+            for point in axes.points(study, workload(name)):
+                length = replace(sampling, max_tokens=point.output_tokens)
+                asked = _in_turn(study, prompts, repeat)
+                yield Cell(arm, launch, point.experiment, name, 1, repeat, length, asked, context=point.context)
         if main or study.load_every_k:
             for level in study.concurrency:
                 yield Cell(arm, launch, "concurrency", name, level, 1, sampling, _at_once(study, prompts, level))

@@ -13,6 +13,9 @@ from analysis.servers.engines.counts import Counters
 from analysis.servers.facts import StartupFacts
 from analysis.study.plan import Arm, Sampling
 
+#: Limits of an answer that lists the tokens of a long prompt.
+TOKENIZE_S, TOKENIZE_BYTES = 60.0, 2**26
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -67,6 +70,13 @@ class Engine:
     def ledger(self, chunk: dict[str, Any], known: Ledger) -> Ledger:
         """What one chunk of an answer adds to what is known of its speculation; raises ValueError for wrong types."""
         return known
+
+    def count_prompt(self, url: str, model: str, text: str) -> int:
+        """Tokens of a prompt with the chat template around it, as the server itself counts them.
+
+        Raises WebError or ValueError where the server gives no sound answer, NotImplementedError where it cannot count.
+        """
+        raise NotImplementedError
 
     # -- counting --------------------------------------------------------------------------------------------
 
@@ -139,8 +149,9 @@ class Engine:
 
     # -- helpers of subclasses ---------------------------------------------------------------------------------
 
-    def _json(self, url: str, path: str) -> Any:
-        reply = web.get(f"{url}{path}")
+    def _json(self, url: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """The answer to a GET, or with a body to a POST, which may be long: a list of tokens."""
+        reply = web.post(f"{url}{path}", body, seconds=TOKENIZE_S, most=TOKENIZE_BYTES) if body else web.get(url + path)
         if reply.status != 200:
             raise web.WebError(f"{path} answers HTTP {reply.status}")
         return reply.json()

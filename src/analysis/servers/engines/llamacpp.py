@@ -45,6 +45,12 @@ class LlamaCpp(Engine):
             draft_tokens=drafted, accepted_tokens=accepted, cached_tokens=count(timings.get("cache_n"), "cache_n")
         )
 
+    def count_prompt(self, url: str, model: str, text: str) -> int:
+        """The template is applied by one door and the text counted by another, as its chat does inside."""
+        prompt = self._json(url, "/apply-template", {"messages": [{"role": "user", "content": text}]})["prompt"]
+        asked = {"content": prompt, "add_special": True, "parse_special": True}
+        return len(self._json(url, "/tokenize", asked)["tokens"])
+
     def of_answers(self, answers: Sequence[Any], k: int) -> Counters:
         """The counts of a cell from the ``timings`` of its answers.
 

@@ -16,7 +16,7 @@ from prometheus_client.samples import Sample
 
 from analysis.errors import CountersError
 from analysis.servers import facts, web
-from analysis.servers.engines.base import Engine, Ledger, Model, Seen, counts
+from analysis.servers.engines.base import Engine, Ledger, Model, Seen, count, counts
 from analysis.servers.engines.counts import Counters
 from analysis.study.plan import Arm, Sampling
 
@@ -43,6 +43,10 @@ class Vllm(Engine):
     def body(self, sampling: Sampling, chat: bool) -> dict[str, Any]:
         fixed = {"ignore_eos": True, "min_tokens": sampling.max_tokens} if sampling.ignore_eos else {}
         return {**super().body(sampling, chat), **fixed}
+
+    def count_prompt(self, url: str, model: str, text: str) -> int:
+        asked = {"model": model, "messages": [{"role": "user", "content": text}]}
+        return count(self._json(url, "/tokenize", asked)["count"], "count")
 
     def ledger(self, chunk: dict[str, Any], known: Ledger) -> Ledger:
         """``metrics.speculative_decoding`` beside the usage (vLLM 0.32 and later, on request)."""

@@ -55,6 +55,11 @@ def metrics():
     return "\n".join(lines) + "\n"
 
 
+def prompt_tokens(body):
+    """Words of the prompt, and five for a template."""
+    return 5 + len((body["messages"][0]["content"] if "messages" in body else body["prompt"]).split())
+
+
 class Handler(BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
@@ -86,6 +91,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path == "/tokenize":
+            return self.answer(json.dumps({"count": prompt_tokens(body), "max_model_len": 10**6, "tokens": []}))
         with LOCK:
             STATE["requests"] += body["max_tokens"] != WARM_UP
             STATE["running"] += 1
@@ -151,9 +158,10 @@ class Handler(BaseHTTPRequestHandler):
             STATE["draft_tokens"] += sum(drafted)
             STATE["accepted"] += sum(accepted)
             STATE["generated"] += tokens
-            STATE["prompt"] += 5
+            STATE["prompt"] += prompt_tokens(body)
         self.chunk({"choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "length"}]})
-        usage = {"prompt_tokens": 5, "completion_tokens": tokens, "total_tokens": tokens + 5}
+        prompt = prompt_tokens(body) - (FAULT == "miscounts" and counted) * 9
+        usage = {"prompt_tokens": prompt, "completion_tokens": tokens, "total_tokens": tokens + prompt}
         if FAULT == "ledger-differs" and accepted:
             accepted[0] = 0
         ledger = {"speculative_decoding": {"per_step_accepted": accepted, "per_step_drafted": drafted}} if K else None
