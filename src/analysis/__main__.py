@@ -172,7 +172,7 @@ def _plan(arguments) -> int:
     print(
         f"\n{len(planned.launches())} launches, {len(planned.cells)} measurements, about {planned.minutes():.0f} minutes. Nothing was started.\n"
     )
-    for line in filter(None, (graphs.sentence(arm, study.concurrency) for arm in planned.arms)):
+    for line in filter(None, (graphs.sentence(arm, study.concurrency, study.hardware) for arm in planned.arms)):
         print(f"Outside the graphs: {line}.\n")
     for arm in _arms(planned, arguments.arm):
         print(f"# {arm.name}\n{render.launch(arm, arguments.form or arm.server.backend)}\n")

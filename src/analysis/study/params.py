@@ -12,13 +12,14 @@ from pydantic import Field, JsonValue, PositiveFloat, PositiveInt, field_validat
 from analysis.frozen import Frozen
 from analysis.places import inside
 from analysis.study import axes
+from analysis.study.engine_k import settings_of
 from analysis.study.engines import ENGINES
 from analysis.study.fingerprint import folder_hash
 from analysis.study.speculator import of_settings
 
 Stamp = Literal["measured", "synthetic-acceptance", "miniature"]
 #: Keys that studies gained after some were measured: unset, they are no part of a study's hash.
-LATER = ("top_k", "min_p", "context_tokens", "context_document", "output_tokens")
+LATER = ("top_k", "min_p", "context_tokens", "context_document", "output_tokens", "engine_k", "batch_table")
 K = Annotated[int, Field(ge=1, le=64, description="num_speculative_tokens of an arm that speculates")]
 
 
@@ -177,6 +178,13 @@ class Study(Frozen):
     timing_tokens: PositiveInt = Field(600, description="fixed length of a timing request")
     natural_stop: bool = Field(False, description="timing requests may stop early, as the articles measured")
     load_every_k: bool = Field(False, description="every K under load, not the study's K alone")
+    engine_k: tuple[Literal["by_batch", "adaptive", "block", "fly"], ...] = Field(
+        (), description="arms beside fixed K whose engine chooses K or the verification, at most the study's k"
+    )
+    batch_table: tuple[tuple[int, int, int], ...] | None = Field(
+        None, description="by_batch: [[from, to, K], ...] by the number of running requests"
+    )
+    lossy: bool = Field(False, description="allow fly, which may change what the model says")
     concurrency_rounds: PositiveInt = Field(2, description="requests per stream in a concurrency measurement")
     code_programs: Annotated[int, Field(ge=0)] = Field(6, description="programs generated an arm in chapter 06")
     code_tokens: PositiveInt = 1500
@@ -208,7 +216,7 @@ class Study(Frozen):
     measure: Literal["missing", "never"] = "missing"
     records: Literal["runs", "reference"] = "runs"
 
-    @field_validator("workloads")
+    @field_validator("workloads", "engine_k")
     @classmethod
     def _distinct(cls, values: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(values)) != len(values):
@@ -230,13 +238,33 @@ class Study(Frozen):
 
     @model_validator(mode="after")
     def _drafters_are_there(self) -> Study:
-        for variant in (Variant(name="main"), *self.variants):
+        for variant in self.families():
             drafter = variant.drafter or self.drafter
             method = of_settings({**self.speculative, **variant.speculative}, drafter.model if drafter else None)
             if method.needs_drafter and drafter is None:
                 of = "" if variant.name == "main" else f" (variant '{variant.name}')"
                 raise ValueError(f"'drafter' is missing: {method.title} needs one{of}")
         return self
+
+    @model_validator(mode="after")
+    def _table_is_used(self) -> Study:
+        if ("by_batch" in self.engine_k) != (self.batch_table is not None):
+            have = "by_batch without 'batch_table'" if self.batch_table is None else "a batch_table and no by_batch"
+            raise ValueError(f"'engine_k' has {have}: [[from, to, K], ...], such as the one that chapter 04 prints")
+        return self
+
+    def families(self) -> tuple[Variant, ...]:
+        """The families of arms: the main one, the variants, and one for each way in which the engine chooses K."""
+        ways = (
+            Variant(
+                name=way.replace("_", "-"),
+                speculative=settings_of(way, self.batch_table),
+                k_values=(self.k,),
+                baseline=False,
+            )
+            for way in self.engine_k
+        )
+        return (Variant(name="main"), *self.variants, *ways)
 
     def server_of(self, variant: Variant) -> Server:
         """The study's server with a variant's changes. Raises pydantic's ValidationError; `validate` has checked it."""
@@ -261,6 +289,6 @@ class Study(Frozen):
     @property
     def hash(self) -> str:
         """Hash of the resolved parameters, less those that say only how to read or estimate."""
-        kept = self.model_dump(mode="json", exclude={"measure", "records", "expect", "title", "costs"})
+        kept = self.model_dump(mode="json", exclude={"measure", "records", "expect", "title", "costs", "lossy"})
         kept = {key: value for key, value in kept.items() if value not in (None, []) or key not in LATER}
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]

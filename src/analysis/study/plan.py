@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from analysis.errors import ParamsError
-from analysis.study import axes, graphs, speculator
+from analysis.study import axes, engine_k, graphs, speculator
 from analysis.study.axes import Context
-from analysis.study.params import Model, Server, Study, Variant
+from analysis.study.params import Model, Server, Study
 from analysis.study.prompts import Prompt, workload
 from analysis.study.speculator import NONE, Speculator
 
@@ -213,7 +213,7 @@ def make(study: Study) -> Plan:
 
 
 def _arms(study: Study) -> Iterable[Arm]:
-    for variant in (Variant(name="main"), *study.variants):
+    for variant in study.families():
         settings = {**study.speculative, **variant.speculative}
         drafter = variant.drafter or study.drafter
         method = speculator.of_settings(settings, drafter.model if drafter else None)
@@ -230,15 +230,31 @@ def _arms(study: Study) -> Iterable[Arm]:
                 server=study.server_of(variant),
                 speculative=_speculative(settings, k, name),
             )
-            yield _covered(arm, study.concurrency)
+            engine_k.check(arm, lossy=study.lossy, greedy_tokens=study.greedy_tokens, hardware=study.hardware)
+            yield _covered(arm, study)
 
 
-def _covered(arm: Arm, concurrency: tuple[int, ...]) -> Arm:
+def _covered(arm: Arm, study: Study) -> Arm:
     """The arm with a graph size that covers the study's loads, where it asks for that and the engine's own does not."""
-    if arm.server.graphs == "engine" or not graphs.beyond(arm, concurrency):
+    if arm.server.graphs == "engine":
         return arm
-    size = {"max_cudagraph_capture_size": graphs.covering(arm.k, concurrency)}
-    return replace(arm, server=arm.server.model_copy(update=size))
+    outside = graphs.uncovered(arm, study.concurrency, study.hardware)
+    fixed = arm.server.max_cudagraph_capture_size is not None
+    if fixed and (outside or graphs.cut_size(arm)):
+        raise ParamsError(
+            f"The arm {arm.name} asks for graphs: cover, and for a size that does not cover.",
+            why=graphs.sentence(arm, study.concurrency, study.hardware) + ".",
+            fix="Remove server.max_cudagraph_capture_size: cover works it out.",
+        )
+    if not outside:
+        return arm
+    if (size := graphs.covering(arm, study.concurrency)) is None:
+        raise ParamsError(
+            f"No size of captured graphs covers the arm {arm.name}.",
+            why=graphs.sentence(arm, study.concurrency, study.hardware) + ".",
+            fix="Raise these two, or leave out the largest loads.",
+        )
+    return replace(arm, server=arm.server.model_copy(update={"max_cudagraph_capture_size": size}))
 
 
 def _speculative(settings: dict[str, Any], k: int, arm: str) -> dict[str, Any]:
@@ -276,7 +292,8 @@ def _k_values(study: Study) -> tuple[int, ...]:
 
 def _cells(study: Study, arm: Arm, launch: int) -> Iterable[Cell]:
     main = not arm.speculator.speculates or arm.k == study.k
-    first = main and launch == 1 and arm.variant == "main"  # quality is looked at once
+    lossy = engine_k.lossy(engine_k.of_arm(arm))
+    first = main and launch == 1 and (arm.variant == "main" or lossy)  # quality is looked at once
     cut = {"top_k": study.top_k, "min_p": study.min_p}
     sampling = Sampling(study.temperature, study.top_p, study.timing_tokens, not study.natural_stop, **cut)
     for name in study.workloads:
