@@ -96,6 +96,8 @@ class Session:
     def ensure(self, chapter: str) -> None:
         """Make sure that the measurements of a chapter exist; launches only what has no record. See `campaign.ensure`."""
         wanted = self.plan.needed(chapter)
+        if not wanted and chapter in plan.OPTIONAL:
+            return
         if not wanted and plan.NEEDS[chapter]:
             raise MissingCells(
                 f"The study {self.study.study} has no measurements for this chapter.",

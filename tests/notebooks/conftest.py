@@ -11,6 +11,6 @@ def replayed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("replay")
     study = places.RECORDS["reference"] / "miniature" / "study.yaml"
     out = {}
-    for notebook in chapter.chapters():
+    for notebook in chapter.chapters(study):
         out[notebook.stem] = chapter.run(notebook, study, folder / "executed" / notebook.name)
     return out

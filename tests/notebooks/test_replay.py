@@ -11,7 +11,8 @@ from analysis.records.store import Store
 from analysis.study import plan
 from analysis.study.study_file import load_study
 
-CHAPTERS = [p.stem for p in chapter.chapters()]
+CHAPTERS = [p.stem for p in chapter.chapters(places.RECORDS["reference"] / "miniature" / "study.yaml")]
+OPTIONAL = {p.stem for p in chapter.chapters() if p.stem[3:] in plan.OPTIONAL}
 
 
 def outputs(path):
@@ -25,6 +26,19 @@ def test_a_chapter_executes_in_replay_and_shows_its_figures(replayed, name):
     figures = [o for o in shown if "figure" in o.get("metadata", {})]
     assert len(figures) >= (0 if name.startswith("00") else 1)
     assert any(o.get("metadata", {}).get("provenance") for o in shown)
+
+
+def test_the_miniature_has_every_chapter_but_those_of_optional_axes():
+    assert {p.stem for p in chapter.chapters()} - set(CHAPTERS) == OPTIONAL
+
+
+@pytest.mark.parametrize("name", sorted(OPTIONAL))
+def test_a_chapter_of_an_axis_that_a_study_does_not_have_says_so_in_one_line(name, tmp_path):
+    study = places.RECORDS["reference"] / "miniature" / "study.yaml"
+    shown = outputs(chapter.run(places.NOTEBOOKS / f"{name}.ipynb", study, tmp_path / f"{name}.ipynb"))
+    about = [o.get("metadata", {}) for o in shown]
+    assert [one["say"] for one in about if "say" in one] == ["reading"]
+    assert not [o for o in shown if o.output_type == "error" or "figure" in o.get("metadata", {})]
 
 
 def test_a_replay_launches_nothing(replayed):

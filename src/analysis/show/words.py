@@ -102,6 +102,11 @@ HEADINGS: Mapping[str, str] = {
     "error": "error of the prediction",
     "quantisation": "weight format",
     "execute": "executing [s]",
+    "context_tokens": "prompt, filled to [tokens]",
+    "output_tokens": "answer [tokens]",
+    "prompt_tokens": "prompt [tokens]",
+    "prefill_tok_s": "reading the prompt [tokens/s]",
+    "decode_gain": "speedup of decoding alone",
     "cost": "cost per million tokens",
     "gain": "speedup at this load",
 }

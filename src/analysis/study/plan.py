@@ -35,6 +35,9 @@ NEEDS: dict[str, tuple[tuple[str, str], ...]] = {
     "everything": tuple((e, "all") for e in ("timing", "concurrency", "code", "greedy", "raw", "context", "output")),
 }
 
+#: Chapters of optional axes: a study without the axis has no measurements for them, and that is no fault.
+OPTIONAL = {"context"}
+
 #: Fields of a server that do not decide how its arm behaves, and so are no part of the arm's identity.
 NOT_BEHAVIOUR = {
     "port",

@@ -1,0 +1,93 @@
+"""What the length of the prompt and of the answer does to a drafter's gain. Pure: frames in, frames out.
+
+Each length is a small study of its own: `speedup` and `costmodel` are asked once per length, with the requests of that
+length alone.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from analysis.science import costmodel, speedup
+from analysis.science.stats import NoiseFloor, noise_floor
+
+#: Axis -> its experiment. The axis is a column of the frames.
+EXPERIMENTS = {"context_tokens": "context", "output_tokens": "output"}
+PLACE = ["variant", "arm", "k", "workload"]
+
+
+def by_length(cells: pd.DataFrame, requests: pd.DataFrame, axis: str = "context_tokens") -> pd.DataFrame:
+    """One row per arm, workload and length; empty where the study has no such axis.
+
+    Out: the axis [tokens]; prompt_tokens and completion_tokens per request; ttft [s]; prefill_tok_s [tokens/s] = prompt
+    tokens / TTFT; tpot [s/token]; and of the arms that speculate al [tokens/step], rho (cost of a step in the baseline's
+    steps at the same length), decode_gain (ratio of TPOT), speedup of the whole request with lo, hi (95 % over launches;
+    NaN for one), prompt_min, prompt_max, launches, prompts, ratio_of_means, factor (the noise floor at this length), and
+    verdict (faster | slower | not distinguishable).
+    """
+    tables = [
+        _one_length(*(_as_timing(frame, axis, length) for frame in (cells, requests))).assign(**{axis: length})
+        for length in sorted(requests[requests.experiment == EXPERIMENTS[axis]][axis].unique())
+    ]
+    if not tables:
+        return pd.DataFrame(columns=[*PLACE, axis])
+    table = pd.concat(tables, ignore_index=True)
+    return table.sort_values(["variant", "workload", axis, "k", "arm"], ignore_index=True)
+
+
+def recommend(table: pd.DataFrame, axis: str = "context_tokens") -> pd.DataFrame:
+    """The K to use at each length, by `speedup.recommend`'s rule. In: `by_length`. Out: its columns, and the axis."""
+    gains = table[table.verdict.notna()] if len(table) else table
+    if gains.empty:
+        return pd.DataFrame(columns=["workload", axis, "k", "speedup"])
+    chosen = [
+        speedup.recommend(rows, NoiseFloor(factor, "", int(factor == factor))).assign(**{axis: length})
+        for (length, factor), rows in gains.groupby([axis, "factor"], dropna=False)
+    ]
+    return pd.concat(chosen).sort_values(["workload", axis], ignore_index=True)
+
+
+def switch_off(table: pd.DataFrame, axis: str = "context_tokens") -> pd.DataFrame:
+    """Where each arm stops to pay. In: `by_length`.
+
+    Out: one row per speculating arm and workload: pays_to (the longest length up to which every one is faster; 0 where
+    the shortest is not), off_beyond (pays_to where no longer length is faster either; NaN where the gain does not end,
+    or comes and goes), longest.
+    """
+    rows = []
+    for place, own in table[table.verdict.notna()].sort_values(axis).groupby(PLACE) if len(table) else ():
+        faster = (own.verdict == "faster").tolist()
+        lengths = own[axis].tolist()
+        held = faster.index(False) if False in faster else len(faster)
+        pays_to = lengths[held - 1] if held else 0
+        ends = held < len(faster) and not any(faster[held:])
+        rows.append([*place, pays_to, float(pays_to) if ends else float("nan"), lengths[-1]])
+    return pd.DataFrame(rows, columns=[*PLACE, "pays_to", "off_beyond", "longest"])
+
+
+def _as_timing(frame: pd.DataFrame, axis: str, length: int) -> pd.DataFrame:
+    own = frame[(frame.experiment == EXPERIMENTS[axis]) & (frame[axis] == length)]
+    return own.assign(experiment="timing")
+
+
+def _one_length(cells: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFrame:
+    means = requests.groupby(PLACE, as_index=False)[["prompt_tokens", "completion_tokens", "ttft", "tpot"]].mean()
+    means["prefill_tok_s"] = means.prompt_tokens / means.ttft.where(means.ttft > 0)
+    costs = costmodel.step_cost(costmodel.step_time(cells, requests)).rename(columns={"measured": "decode_gain"})
+    paired, floor = speedup.paired(requests), noise_floor(requests)
+    paired["verdict"] = [speedup.verdict(row, floor) for _, row in paired.iterrows()]
+    gains = [
+        *PLACE,
+        "speedup",
+        "lo",
+        "hi",
+        "launches",
+        "prompts",
+        "prompt_min",
+        "prompt_max",
+        "ratio_of_means",
+        "verdict",
+    ]
+    table = means.merge(costs[[*PLACE, "al", "rho", "decode_gain"]], on=PLACE, how="left")
+    table = table.merge(paired[gains], on=PLACE, how="left")
+    return table.assign(factor=floor.factor)

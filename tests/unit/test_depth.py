@@ -1,0 +1,115 @@
+"""Length of prompt and answer against the gain: numbers worked out by hand."""
+
+import pytest
+
+from analysis.science import depth
+from analysis.show import depth as shown
+
+# seconds of a request of 101 tokens: reading the prompt (1 s per 1000 tokens), then 100 tokens at 0.10 s in the
+# baseline, 0.05 s with K = 4 at 1000 tokens, 0.095 s at 2000, 0.12 s at 4000
+TPOT = {1000: (0.10, 0.05), 2000: (0.10, 0.095), 4000: (0.10, 0.12)}
+# 100 tokens are decoded in 50 steps of two tokens, in 80 of 1.25, in 100 of one
+DRAFTS = {1000: 50, 2000: 80, 4000: 100}
+
+
+@pytest.fixture(scope="module")
+def frames(build):
+    requests, cells = [], []
+    for length, tpots in TPOT.items():
+        for k, tpot in zip((0, 4), tpots, strict=True):
+            for repeat, wobble in ((1, 1.0), (2, 1.02)):
+                at = {"experiment": "context", "context_tokens": length, "k": k, "repeat": repeat}
+                at["cell_id"] = f"{length}-{k}-{repeat}"
+                ttft = length / 1000 * wobble
+                seconds = ttft + 100 * tpot * wobble
+                requests.append(
+                    {**at, "seconds": seconds, "ttft": ttft, "last": seconds, "completion_tokens": 101}
+                    | {"prompt_tokens": length}
+                )
+                drafts = DRAFTS[length] if k else 0
+                cells.append({**at, "drafts": drafts, "draft_tokens": 4 * drafts, "accepted": 100 - drafts if k else 0})
+    return build.cells(*cells), build.requests(*requests)
+
+
+@pytest.fixture(scope="module")
+def table(frames):
+    return depth.by_length(*frames)
+
+
+def at(table, length, k=4):
+    return table[(table.context_tokens == length) & (table.k == k)].iloc[0]
+
+
+def test_the_gain_at_each_length_is_of_whole_requests_at_that_length(table):
+    assert at(table, 1000).speedup == pytest.approx((1 + 10) / (1 + 5))
+    assert at(table, 4000).speedup == pytest.approx((4 + 10) / (4 + 12))
+    assert at(table, 1000).decode_gain == pytest.approx(2.0)
+    assert at(table, 2000).prefill_tok_s == pytest.approx(2000 / (2 * 1.01))
+    assert len(table) == 6
+
+
+def test_a_step_costs_what_decoding_says_and_the_drafts_count(table):
+    # 100 tokens in 50 steps at 0.05 s a token: 0.1 s a step, one baseline step
+    assert (at(table, 1000).al, at(table, 1000).rho) == pytest.approx((2.0, 1.0))
+    # 80 steps in 9.5 s: 0.11875 s a step
+    assert (at(table, 2000).al, at(table, 2000).rho) == pytest.approx((1.25, 1.1875))
+
+
+def test_a_gain_inside_the_noise_at_its_length_is_none(table):
+    # repeats differ by 1.02; at 2000 tokens the gain is 12 / 11.5 = 1.043, at 4000 tokens 14 / 16
+    assert at(table, 2000).factor == pytest.approx(1.02)
+    assert [at(table, n).verdict for n in TPOT] == ["faster", "faster", "slower"]
+
+
+def test_the_drafter_is_switched_off_beyond_the_last_length_at_which_it_pays(table):
+    (row,) = depth.switch_off(table).itertuples()
+    assert (row.pays_to, row.off_beyond, row.longest) == (2000, 2000, 4000)
+    chosen = depth.recommend(table)
+    assert list(chosen.k) == [4, 4, 0]
+    said = shown.advice(chosen, depth.switch_off(table))
+    assert "Python code: K = 4 up to 2,000 tokens, then no drafter up to 4,000 tokens of prompt." in said
+    assert "Switch off MTP with K = 4 on Python code beyond 2,000 tokens." in said
+
+
+def test_a_gain_that_comes_back_is_not_switched_off(table):
+    again = table.copy()
+    again.loc[(again.k == 4) & (again.context_tokens == 2000), "verdict"] = "not distinguishable"
+    again.loc[(again.k == 4) & (again.context_tokens == 4000), "verdict"] = "faster"
+    (row,) = depth.switch_off(again).itertuples()
+    assert row.pays_to == 1000 and row.off_beyond != row.off_beyond
+    assert "No arm has to be switched off" in shown.advice(depth.recommend(again), depth.switch_off(again))
+
+
+def test_an_arm_that_never_pays_is_off_at_every_length(table):
+    never = table.copy()
+    never.loc[never.k == 4, "verdict"] = "slower"
+    (row,) = depth.switch_off(never).itertuples()
+    assert (row.pays_to, row.off_beyond) == (0, 0)
+    assert "at every length measured" in shown.advice(depth.recommend(table), depth.switch_off(never))
+
+
+@pytest.mark.parametrize("draw", [shown.time_to_first_token, shown.acceptance, shown.step_cost, shown.speedup])
+def test_a_figure_says_its_numbers_and_is_the_same_twice(table, draw):
+    one, two = draw(table, "measured"), draw(table, "measured")
+    assert one.static == two.static and one.alt and "1,000 tokens" in one.alt
+    assert one.title[0].isupper()
+
+
+def test_the_title_says_what_length_does(table):
+    assert shown.speedup(table, "measured").title == (
+        "The gain shrinks with longer prompts: 1.83× at 1,000 tokens, 0.88× at 4,000"
+    )
+    assert "2.00 tokens per step at the shortest, 1.00 at the longest" in shown.acceptance(table, "measured").title
+
+
+def test_a_study_without_lengths_says_so_in_one_line_and_shows_nothing(build):
+    none = depth.by_length(build.cells({"k": 4}), build.requests({"k": 0}, {"k": 4}))
+    answers = depth.by_length(build.cells({"k": 4}), build.requests({"k": 0}, {"k": 4}), "output_tokens")
+    assert none.empty and "set `context_tokens`" in shown.nothing(none, answers)
+    drawn = [f(none, "measured") for f in (shown.time_to_first_token, shown.acceptance, shown.step_cost, shown.speedup)]
+    assert drawn == [None] * 4 and shown.lengths(none) is None
+    assert depth.recommend(none).empty and depth.switch_off(none).empty
+
+
+def test_the_lengths_measured_are_named(table):
+    assert shown.nothing(table, table.iloc[:0]) == "Measured with prompts of 1,000, 2,000 and 4,000 tokens."
