@@ -1,6 +1,8 @@
 """One log per known failure, written by us in the engine's form: the right cause and fix; a healthy log has none."""
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -11,6 +13,9 @@ from analysis.servers import diagnosis, facts
 from analysis.show import tables
 from analysis.study import plan
 from analysis.study.study_file import load_study
+
+sys.path.insert(0, str(Path(__file__).parent))
+import reported
 
 HEALTHY = """
 (APIServer pid=1) INFO 11-01 10:00:00 [model.py:612] Resolved architecture: Gemma4ForConditionalGeneration
@@ -248,7 +253,7 @@ RUNNING = {
     ),
     "worker-crashed": (
         "(EngineCore pid=2) ERROR [multiproc_executor.py:315] Worker proc VllmWorker-0 died unexpectedly (exit code: -11), shutting down executor.",
-        "exit code -11",
+        "exit code: -11",
     ),
 }
 SILENT = {
@@ -294,6 +299,10 @@ def arm(k=4, study="gb10-31b"):
     return next(a for a in plan.make(load_study(study)).arms if a.k == k)
 
 
+STARTS |= reported.STARTS
+RUNNING |= reported.RUNNING
+
+
 @pytest.mark.parametrize("name", STARTS)
 def test_a_start_that_failed_for_a_known_reason_names_it_and_its_mend(name):
     log, words = STARTS[name]
@@ -317,6 +326,11 @@ def test_a_server_that_runs_and_is_sick_is_told(name):
     found = diagnosis.of_running(HEALTHY + log + "\n", facts.read(HEALTHY), arm())
     assert [c.id for c in found] == [name]
     assert words in f"{found[0].cause} {found[0].fix}"
+
+
+@pytest.mark.parametrize(("name", "log"), reported.WORDINGS)
+def test_another_wording_of_a_known_failure_is_the_same_failure(name, log):
+    assert diagnosis.of_stopped(f"{HEALTHY}{log}\n").id == name
 
 
 def test_every_known_failure_has_its_test_and_every_test_its_entry():

@@ -130,6 +130,14 @@ def test_the_root_error_is_the_workers_before_the_engines_before_the_api_servers
     assert loglines.first_error(ORDINARY) is None and loglines.first_error("") is None
 
 
+def test_an_exception_whose_name_does_not_end_in_error_is_one_where_frames_lead_to_it():
+    frame = '(EngineCore pid=2) ERROR [core.py:1]   File "/x/triton/compiler.py", line 7, in raise_\n'
+    line = "(EngineCore pid=2) ERROR [core.py:1] triton.runtime.errors.NoRoom: 98304 bytes\n"
+    found = loglines.first_error(ORDINARY + frame + line + API)
+    assert (found.text, found.frame) == ("triton.runtime.errors.NoRoom: 98304 bytes", "triton/compiler.py:7, in raise_")
+    assert loglines.first_error(ORDINARY + line) is None
+
+
 def test_the_reason_on_the_line_after_a_validation_error_belongs_to_it():
     log = "pydantic_core._pydantic_core.ValidationError: 1 validation error for VllmConfig\n  Value error, no such thing\n"
     assert loglines.first_error(log).text.endswith("for VllmConfig: Value error, no such thing")

@@ -17,6 +17,8 @@ _HEAD = re.compile(
     r"(?:(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL):?\s(?:\d\d-\d\d \d\d:\d\d:\d\d\s)?(?:\[[^\]]{1,120}\]\s?)?)?"
 )
 _RAISED = re.compile(r"(?:[A-Za-z_]\w{0,60}\.){0,8}[A-Z]\w{0,80}(?:Error|Exception|Interrupt|Exit)\b(?=[:(]|$)")
+#: Exceptions whose name says nothing ("triton.runtime.errors.OutOfResources: …"): known by the module before the name.
+_QUALIFIED = re.compile(r"(?:[a-z_]\w{0,60}\.){1,8}[A-Z]\w{0,80}(?=: )")
 _FRAME = re.compile(r'\s*File "([^"]{1,300})", line (\d+)(?:, in (\S{1,100}))?')
 #: What a process says of another one's death: never the root.
 _ECHOES = (
@@ -76,7 +78,8 @@ def _errors(log: str) -> Iterator[tuple[Raised, bool]]:
             yield Raised(raised.number, f"{raised.text}: {reason}", raised.frame, raised.frames), _of_engine(process)
             unfinished = None
         # cheap tests first: nearly all lines of a log are neither a frame nor an exception
-        if 'File "' not in raw and "Error" not in raw and "Exception" not in raw:
+        plain = 'File "' not in raw and "Error" not in raw and "Exception" not in raw
+        if plain and not (frames and _QUALIFIED.search(raw[:LONGEST])):
             continue
         said = line(number, raw)
         if said.level in ("DEBUG", "INFO", "WARNING"):
@@ -86,7 +89,7 @@ def _errors(log: str) -> Iterator[tuple[Raised, bool]]:
             known = frames.setdefault(said.process, [])
             known.append(f"{'/'.join(path.split('/')[-2:])}:{at}" + (f", in {function}" if function else ""))
             del known[:-4]
-        elif _RAISED.match(said.text) and not any(echo in said.text for echo in _ECHOES):
+        elif (_RAISED if not plain else _QUALIFIED).match(said.text) and not any(echo in said.text for echo in _ECHOES):
             known = tuple(frames.pop(said.process, []))
             raised = Raised(number, said.text.strip(), known[-1] if known else "", known)
             if re.search(r"\d validation errors? for \w+$", raised.text):
