@@ -98,6 +98,14 @@ def test_a_drafter_with_another_attention_backend_is_told():
     assert (read.attention, read.drafter_attention) == ("TRITON_ATTN", "FLASH_ATTN")
 
 
+def test_values_that_the_server_takes_by_itself_are_kept():
+    """A study that sends no top_k is measured with the checkpoint's, so the launch's record says which."""
+    line = "(APIServer pid=1) WARNING 11-26 12:18:16 [model.py:1893] Default vLLM sampling parameters have been overridden by "
+    line += "the model's `generation_config.json`: `{'temperature': 1.0, 'top_k': 64, 'top_p': 0.95}`. If this is not intended, …"
+    assert facts.read(line).sampling_defaults == "temperature: 1.0, top_k: 64, top_p: 0.95"
+    assert facts.read("x").sampling_defaults is None
+
+
 def test_a_quantisation_of_none_is_none_and_a_damaged_number_raises_nothing():
     assert facts.read("X LLM engine (v1) with config: a=1, quantization=None, q=2").quantization is None
     assert (

@@ -7,8 +7,9 @@ import pytest
 import yaml
 
 from analysis.places import DATA
-from analysis.servers import checkpoints, preflight
+from analysis.servers import checkpoints, machine, preflight
 from analysis.servers.machine import Gpu, Machine
+from analysis.servers.preflight import releases
 from analysis.study import plan
 from analysis.study.study_file import validate
 
@@ -17,9 +18,9 @@ MTP_26B = "google/gemma-4-26B-A4B-it-assistant"
 FP8_26B = "RedHatAI/gemma-4-26B-A4B-it-FP8-Dynamic"
 
 
-def checks(here=GB10, target=FP8_26B, drafter=MTP_26B, hardware="gb10", shape="gemma-4-26B-A4B-it", **server):
+def checks(here=GB10, target=FP8_26B, drafter=MTP_26B, hardware="gb10", shape="gemma-4-26B-A4B-it", k=4, **server):
     raw = {"study": "x", "title": "x", "hardware": hardware, "model_shape": shape}
-    raw |= {"target": {"model": target}, "drafter": {"model": drafter}, "k_values": [4], "k": 4}
+    raw |= {"target": {"model": target}, "drafter": {"model": drafter}, "k_values": [k], "k": k}
     raw["server"] = {"backend": "docker", "image": "vllm/vllm-openai:v0.33.0", "max_num_batched_tokens": 4096, **server}
     return {c.name: c for c in preflight.run(plan.make(validate(raw)), here)}
 
@@ -125,31 +126,71 @@ def test_an_fp8_cache_is_stopped_where_the_gpu_has_no_fp8():
     assert name not in checks(hardware="rtx-4090", kv_cache_dtype="fp8")
 
 
-def test_a_driver_older_than_the_images_cuda_is_stopped():
-    name = "driver for the image's CUDA"
-    old = replace(GB10, gpus=(replace(GB10.gpus[0], driver="570.86.10"),))
-    assert checks(old, image="vllm/vllm-openai:v0.28.0-cu130")[name].verdict == "fail"
-    assert checks(old, image="vllm/vllm-openai:v0.28.0-cu128")[name].verdict == "ok"
-    assert checks(GB10, image="vllm/vllm-openai:v0.28.0-cu130")[name].verdict == "ok"
-    assert name not in checks(old, image="vllm/vllm-openai:v0.28.0")
+@pytest.mark.parametrize(
+    ("driver", "tag", "verdict"),
+    [
+        ("570.86.10", "v0.28.0-cu128", "ok"),
+        ("570.86.10", "v0.28.0-cu129", "warn"),  # same family: runs, if the image does not ask for its own CUDA
+        ("525.60.13", "v0.28.0-cu129", "warn"),
+        ("524.99", "v0.28.0-cu129", "fail"),
+        ("579.99", "v0.28.0-cu130", "fail"),  # another family
+        ("580.65.06", "v0.28.0-cu130", "ok"),
+        ("580.65.06", "v0.28.0-cu131", "warn"),
+        ("570.86.10", "v0.28.0", None),
+    ],
+)
+def test_a_driver_is_held_against_the_images_cuda(driver, tag, verdict):
+    here = replace(GB10, gpus=(replace(GB10.gpus[0], driver=driver),))
+    found = checks(here, image=f"vllm/vllm-openai:{tag}").get("driver for the image's CUDA")
+    assert (found and found.verdict) == verdict
 
 
 def test_what_is_known_of_a_release_is_told_where_it_applies():
     assert checks(image="vllm/vllm-openai:v0.28.0")["model runner"].verdict == "warn"
     assert "model runner" not in checks(image="vllm/vllm-openai:v0.29.0")
     assert "model runner" not in checks(image="vllm/vllm-openai:v0.28.0", shape="gemma-4-31B-it")
+    assert "model runner" not in checks(image="vllm/vllm-openai:v0.28.0", env={"VLLM_USE_V2_MODEL_RUNNER": "1"})
+    assert checks(image="vllm/vllm-openai:v0.33.0", env={"VLLM_USE_V2_MODEL_RUNNER": "0"})["model runner"]
+
+
+def test_scales_of_the_target_reach_the_drafter_from_0_32_or_on_the_v2_runner_of_0_31():
     scales, nvfp4 = "K/V scales of the target", "nvidia/Gemma-4-26B-A4B-NVFP4"
-    image = "vllm/vllm-openai:v0.30.0"
-    assert checks(target=nvfp4, image=image, kv_cache_dtype="fp8")[scales].verdict == "warn"
-    assert scales not in checks(target=nvfp4, image=image)
-    assert scales not in checks(target=nvfp4, image="vllm/vllm-openai:v0.31.0", kv_cache_dtype="fp8")
+    for tag, env, told in (
+        ("v0.30.0", {}, True),
+        ("v0.31.0", {}, False),
+        ("v0.31.0", {"VLLM_USE_V2_MODEL_RUNNER": "0"}, True),
+        ("v0.32.0", {"VLLM_USE_V2_MODEL_RUNNER": "0"}, False),
+    ):
+        image = f"vllm/vllm-openai:{tag}"
+        assert (scales in checks(target=nvfp4, image=image, kv_cache_dtype="fp8", env=env)) == told, (tag, env)
+        assert scales not in checks(target=nvfp4, image=image, env=env)
+
+
+@pytest.mark.parametrize(("tag", "k", "told"), [("v0.33.0", 7, False), ("v0.33.0", 8, True), ("v0.32.0", 1, True)])
+def test_verify_steps_beyond_what_a_release_reads_in_parallel_are_told(tag, k, told):
+    found = checks(image=f"vllm/vllm-openai:{tag}", k=k)
+    assert ("verify steps" in found) == told
+    if k == 8:
+        assert "9 tokens" in found["verify steps"].evidence and "K = 7" in found["verify steps"].fix
+
+
+def test_what_a_release_would_take_or_refuse_by_itself_is_told(installed):
+    assert "256" in checks()["requests at once"].evidence and "requests at once" not in checks(max_num_seqs=16)
+    assert "1024" in checks(image="vllm/vllm-openai:v0.32.0")["requests at once"].evidence
+    installed(vllm="0.28.0")
+    assert checks(backend="process")["request ledger"].verdict == "fail"
+    assert "request ledger" not in checks(backend="process", request_metrics=False)
+    installed(vllm="0.29.0")
+    assert "request ledger" not in checks(backend="process")
 
 
 def test_the_table_of_releases_is_whole():
     table = yaml.safe_load((DATA / "engines.yaml").read_text())["releases"]
-    assert list(table) == ["0.28.0", "0.29.0", "0.31.0", "0.32.0", "0.33.0"]
-    assert [r["runner_moe"] for r in table.values()] == ["V1", "V2", "V2", "V2", "V2"]
+    assert list(table) == ["0.21.0", "0.28.0", "0.29.0", "0.31.0", "0.32.0", "0.33.0"]
+    assert [r["runner_moe"] for r in table.values()] == ["V1", "V1", "V2", "V2", "V2", "V2"]
     assert len({tuple(r) for r in table.values()}) == 1 and table["0.33.0"]["split_kv_verify"] == 8
+    assert releases.known((0, 30, 0)) == table["0.29.0"] and releases.known((0, 34, 0)) == table["0.33.0"]
+    assert releases.known((0, 20, 1)) == {} == releases.known(())
 
 
 @pytest.mark.parametrize(
@@ -196,3 +237,30 @@ def test_a_name_without_it_is_a_question_for_the_chat_template_and_no_failure():
     assert found.verdict == "warn" and "prefetch x" in found.fix
     base = "google/gemma-4-26B-A4B"
     assert checks(target=base)[f"chat template of {base}"].verdict == "fail"
+
+
+def test_a_gpu_that_is_held_back_is_told_and_one_at_rest_is_not():
+    def held(**now):
+        here = replace(GB10, gpus=(replace(GB10.gpus[0], **now),))
+        return checks(here).get("GPU 0 held back")
+
+    assert held(now_mhz=1502, busy=0.96) is None and held(now_mhz=208, busy=0.0) is None
+    assert held(now_mhz=1501, busy=0.49) is None and held(now_mhz=1501, busy=0.5).verdict == "fail"
+    found = held(now_mhz=850, busy=0.96)
+    assert found.verdict == "fail" and "850 of 3003 MHz" in found.evidence and "power cable" in found.fix
+    assert held(slowed=("power brake",)).verdict == "warn"
+
+
+@pytest.mark.parametrize(
+    ("said", "state"),
+    [
+        ("850, 96, 0x0000000000000080\n", (850.0, 0.96, ("power brake",))),
+        ("208, [N/A], 0x0000000000000001\n", (208.0, None, ())),
+        ("", (None, None, ())),  # a driver before 535 does not know the question
+    ],
+)
+def test_nvidia_smi_is_asked_what_a_gpu_does_now(monkeypatch, said, state):
+    card = "NVIDIA GB10, [N/A], [N/A], 580.95.05, 3003, [N/A]\n"
+    monkeypatch.setattr(machine, "_said", lambda command: card if "name," in command[1] else said or None)
+    (gpu,) = machine.look().gpus
+    assert (gpu.now_mhz, gpu.busy, gpu.slowed) == state and gpu.clock_mhz == 3003

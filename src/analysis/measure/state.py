@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 
 from analysis.servers.guard import TAG
+from analysis.servers.machine import HELD_CLOCK, slowed
 
 #: Share of the machine's cores that other programs may use on average during a cell: a quarter of a core of two.
 OTHERS_SHARE = 0.125
@@ -23,17 +24,7 @@ OTHERS_SHARE = 0.125
 STEAL = 0.05
 #: Share of its fastest clock below which a GPU is slow within one cell.
 SLOW_CLOCK = 0.8
-#: Share of the clock a GPU can reach below which it is held low for the whole cell: a GB10 may be stuck at 690 to 890 of
-#: 3003 MHz until its power cable is pulled, and nothing else says so.
-HELD_CLOCK = 0.5
 SAMPLE_S = 0.5
-#: NVML's reasons that mean heat or a power emergency: software and hardware thermal slowdown, hardware slowdown, power brake.
-_THERMAL = {
-    0x20: "software thermal slowdown",
-    0x40: "hardware thermal slowdown",
-    0x8: "hardware slowdown",
-    0x80: "power brake",
-}
 
 
 @dataclass(frozen=True)
@@ -124,7 +115,7 @@ def summary(before: Clocks, after: Clocks, seconds: float, cores: int, memory_gi
     if gpu.energy_j is not None:
         found["energy_j"] = round(gpu.energy_j, 1)
     if gpu.reasons:
-        found["throttled"] = [name for bit, name in _THERMAL.items() if gpu.reasons & bit]
+        found["throttled"] = list(slowed(gpu.reasons))
     return found
 
 

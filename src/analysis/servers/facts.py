@@ -48,6 +48,7 @@ class StartupFacts(BaseModel):
     prefix_caching: bool | None = None
     quantization: str | None = None
     kv_cache_dtype: str | None = None
+    sampling_defaults: str | None = None
     image: str | None = None
     mends: tuple[str, ...] = ()
 
@@ -67,7 +68,7 @@ _TELLING = (
     *("Resolved architecture", "with config:", "KV cache", "draft layer", "nchronous scheduling", "Loading", "embed"),
     *("lm_head", "init engine", "Maximum concurrency", "ackend", "MoE", "odel_runner", "odel runner", "odel Runner"),
     *("Model Runner", "max_num_scheduled_tokens", "Graph capturing", "Model loading", "version", "Initializing model"),
-    *("Selected ", "enable_prefix_caching", "Truncating", ACTIVE),
+    *("Selected ", "enable_prefix_caching", "Truncating", "sampling parameters", ACTIVE),
 )
 _NUMBER = r"(\d+(?:\.\d+)?)"
 
@@ -127,6 +128,7 @@ def read(log: str) -> StartupFacts:
         prefix_caching=None if prefix is None else prefix == "True",
         quantization=_first(r"(?<!\w)quantization='?(?!None\b)([\w-]+)", config),
         kv_cache_dtype=_first(r"(?<!\w)kv_cache_dtype=([\w-]+)", config),
+        sampling_defaults=_sampling(text),
         mends=(ACTIVE,) if ACTIVE in text else (),
     )
 
@@ -165,6 +167,12 @@ def _runner(text: str) -> str | None:
     if re.search(r"[Uu]sing (?:Model Runner V2|V2 [Mm]odel [Rr]unner)|gpu/model_runner\.py", text):
         return "V2"
     return "V1" if re.search(r"(?:gpu|cpu)_model_runner\.py", text) else None
+
+
+def _sampling(text: str) -> str | None:
+    """What the server takes for values that a request leaves out, by the checkpoint: "temperature: 1.0, top_k: 64"."""
+    found = _first(r"sampling parameters have been overridden by [^\n{]{0,80}\{([^}\n]{1,300})\}", text)
+    return found and found.replace("'", "")
 
 
 def _first(pattern: str, text: str, group: int = 1) -> str | None:

@@ -15,11 +15,27 @@ from analysis.study.plan import Arm
 
 GIB = 2**30
 SHARED = Path("/dev/shm")
+#: Share of the clock a GPU can reach below which it is held low under load: a GB10 may be stuck at 690 to 890 of
+#: 3003 MHz until its power cable is pulled, and nothing else says so.
+HELD_CLOCK = 0.5
+#: A GPU that works for this share of its time is under load.
+UNDER_LOAD = 0.5
+#: NVML's reasons that mean heat or a power emergency: software and hardware thermal slowdown, hardware slowdown, power brake.
+SLOWED = {
+    0x20: "software thermal slowdown",
+    0x40: "hardware thermal slowdown",
+    0x8: "hardware slowdown",
+    0x80: "power brake",
+}
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU as nvidia-smi tells; None where it does not (GB10 shares the system's memory and states none)."""
+    """One GPU as nvidia-smi tells; None where it does not (GB10 shares the system's memory and states none).
+
+    ``clock_mhz`` is what it can reach, ``now_mhz`` what it runs at, ``busy`` the share of its time that it works,
+    ``slowed`` why it is held back by heat or a power emergency.
+    """
 
     name: str
     total_gib: float | None = None
@@ -27,6 +43,9 @@ class Gpu:
     driver: str = ""
     clock_mhz: float | None = None
     power_limit_w: float | None = None
+    now_mhz: float | None = None
+    busy: float | None = None
+    slowed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,14 +122,33 @@ def free_gib(path: Path) -> float | None:
 def _gpus() -> list[Gpu]:
     fields = "name,memory.total,memory.free,driver_version,clocks.max.sm,power.limit"
     text = _said(["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"])
-    gpus = []
+    states = _states()
+    gpus: list[Gpu] = []
     for line in (text or "").splitlines():
         words = [w.strip() for w in line.split(",")]
         if len(words) == 6:
             total, free = _number(words[1]), _number(words[2])
             clock, power = _number(words[4]), _number(words[5])
-            gpus.append(Gpu(words[0], total and total / 1024, free and free / 1024, words[3], clock, power))
+            now = states[len(gpus)] if len(gpus) < len(states) else (None, None, ())
+            gpus.append(Gpu(words[0], total and total / 1024, free and free / 1024, words[3], clock, power, *now))
     return gpus
+
+
+def _states() -> list[tuple[float | None, float | None, tuple[str, ...]]]:
+    """(clock, busy, slowed) of each GPU now; [] where nvidia-smi is too old to tell."""
+    fields = "clocks.sm,utilization.gpu,clocks_event_reasons.active"
+    text = _said(["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"])
+    states = []
+    for line in (text or "").splitlines():
+        clock, busy, reasons = ([w.strip() for w in line.split(",")] + ["", "", ""])[:3]
+        share = _number(busy)
+        states.append((_number(clock), None if share is None else share / 100, slowed(_hexadecimal(reasons))))
+    return states
+
+
+def slowed(reasons: int) -> tuple[str, ...]:
+    """NVML's bits of why a clock is low, those of them that mean heat or a power emergency, in words."""
+    return tuple(words for bit, words in SLOWED.items() if reasons & bit)
 
 
 def _hami() -> str | None:
@@ -127,6 +165,13 @@ def _said(command: list[str]) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout if done.returncode == 0 else None
+
+
+def _hexadecimal(word: str) -> int:
+    try:
+        return int(word, 16)
+    except ValueError:
+        return 0
 
 
 def _number(word: str) -> float | None:

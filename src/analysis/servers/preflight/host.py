@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from analysis import sandbox, shapes
-from analysis.places import DATA
+from analysis.places import RECORDS
 from analysis.servers import machine
 from analysis.servers.preflight.check import Check
 from analysis.study.plan import Arm, Plan
@@ -28,6 +28,7 @@ def of_machine(plan: Plan, here: machine.Machine) -> Iterator[Check]:
         power = f"{gpu.power_limit_w:.0f} W" if gpu.power_limit_w else "power limit not readable"
         fix = "" if readable else "Note the power mode by hand: it moves every speed."
         yield Check(f"GPU {number} clock and power", "ok" if readable else "warn", f"{clock}, {power}", fix)
+        yield from _held(number, gpu)
     if needs and not here.gpus:
         yield Check(
             "GPU",
@@ -44,8 +45,22 @@ def of_machine(plan: Plan, here: machine.Machine) -> Iterator[Check]:
         yield Check("HAMi memory limit", verdict, shown + (", which it reads as no memory" if broken else ""), fix)
 
 
+def _held(number: int, gpu: machine.Gpu) -> Iterator[Check]:
+    """A GPU that is held back now. At rest every clock is low, so the clock alone counts only under load."""
+    name = f"GPU {number} held back"
+    if gpu.slowed:
+        yield Check(
+            name, "warn", ", ".join(gpu.slowed), "Look at its cooling and its power supply, and wait until it is cool."
+        )
+    low = gpu.now_mhz is not None and gpu.clock_mhz and gpu.now_mhz < machine.HELD_CLOCK * gpu.clock_mhz
+    if low and gpu.busy is not None and gpu.busy >= machine.UNDER_LOAD:
+        evidence = f"{gpu.now_mhz:.0f} of {gpu.clock_mhz:.0f} MHz while it works {gpu.busy:.0%} of the time"
+        fix = "End what uses it; if the clock stays low under load, shut down and pull its power cable for a minute (GB10)."
+        yield Check(name, "fail", evidence, fix)
+
+
 def disk_for_records() -> Iterator[Check]:
-    free = machine.free_gib(DATA) or 0.0
+    free = machine.free_gib(RECORDS["runs"]) or 0.0
     fix = "" if free > 2 else "Free at least 2 GiB."
     yield Check("disk for records", "ok" if free > 2 else "fail", f"{free:.0f} GiB free", fix)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from analysis import shapes
 from analysis.servers import checkpoints, machine
 from analysis.servers.preflight.check import Check
-from analysis.servers.preflight.engine import release
 from analysis.servers.preflight.host import hardware_name
 from analysis.servers.preflight.models import weight_format
+from analysis.servers.preflight.releases import release
 from analysis.study.plan import Arm, Plan
 
 LEAST_BATCHED_TOKENS = 2496  # one multimodal item of the published checkpoints

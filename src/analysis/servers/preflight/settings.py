@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from analysis import shapes
 from analysis.servers.preflight.check import Check
-from analysis.servers.preflight.engine import release
+from analysis.servers.preflight.releases import release
 from analysis.servers.process import port_is_free
 from analysis.study.plan import Arm, Plan
 
