@@ -72,6 +72,9 @@ def _parser() -> argparse.ArgumentParser:
     add("preflight", _preflight, "every check with its verdict and fix; exit 1 if one fails")
     command = add("measure", _measure, "measure what is missing, start no notebook: for a bare GPU machine")
     command.add_argument("--arm", help="only this arm")
+    command.add_argument("--launch", type=int, help="only this launch of each arm: 1, 2, …")
+    command = add("merge", _merge, "take in records of this study that were measured apart, such as one folder per GPU")
+    command.add_argument("folders", nargs="+", type=Path, help="each a STUDY_HOME, or the study's folder in one")
     command = add("chapter", _chapter, "run one notebook by papermill with a study's parameters")
     command.add_argument("notebook", type=Path)
     command.add_argument("out", type=Path)
@@ -196,10 +199,31 @@ def _measure(arguments) -> int:
 
     session = Session(load_study(arguments.study))
     arms = _arms(session.plan, arguments.arm)
-    cells = tuple(c for c in session.plan.cells if c.arm in arms)
+    cells = tuple(c for c in session.plan.cells if c.arm in arms and arguments.launch in (None, c.launch))
+    if not cells:
+        raise StudyError(
+            f"There is no launch {arguments.launch}.",
+            why=f"The study has {session.study.launches} per arm.",
+            fix="Name one of these, or raise launches in the study file.",
+        )
     session.plan = replace(session.plan, arms=arms, cells=cells)
     session.ensure("everything")
     print(f"Records: {_shown(session.store.folder)}")
+    return 0
+
+
+def _merge(arguments) -> int:
+    from analysis.records.merge import merge
+    from analysis.records.store import Store
+    from analysis.study import plan
+    from analysis.study.study_file import load_study
+
+    planned = plan.make(load_study(arguments.study))
+    store = Store(planned.study.study)
+    for part in merge(planned, store, arguments.folders):
+        print(f"{part.folder}: {part.measurements} measurements in {part.launches} launches")
+    missing = sum(c.id not in store.complete() for c in planned.cells)
+    print(f"Records: {_shown(store.folder)}; {missing} of {len(planned.cells)} measurements are still missing.")
     return 0
 
 

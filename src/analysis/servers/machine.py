@@ -119,9 +119,19 @@ def free_gib(path: Path) -> float | None:
         return None
 
 
+def visible() -> list[str]:
+    """The GPUs that this process may use, by index or UUID; empty where it is given all of them."""
+    return [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+
+
+def only_visible() -> list[str]:
+    """Words for nvidia-smi to ask about those GPUs alone. Its indices are CUDA's where all GPUs are alike."""
+    return [f"--id={','.join(visible())}"] if visible() else []
+
+
 def _gpus() -> list[Gpu]:
     fields = "name,memory.total,memory.free,driver_version,clocks.max.sm,power.limit"
-    text = _said(["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"])
+    text = _said(["nvidia-smi", *only_visible(), f"--query-gpu={fields}", "--format=csv,noheader,nounits"])
     states = _states()
     gpus: list[Gpu] = []
     for line in (text or "").splitlines():
@@ -137,7 +147,7 @@ def _gpus() -> list[Gpu]:
 def _states() -> list[tuple[float | None, float | None, tuple[str, ...]]]:
     """(clock, busy, slowed) of each GPU now; [] where nvidia-smi is too old to tell."""
     fields = "clocks.sm,utilization.gpu,clocks_event_reasons.active"
-    text = _said(["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"])
+    text = _said(["nvidia-smi", *only_visible(), f"--query-gpu={fields}", "--format=csv,noheader,nounits"])
     states = []
     for line in (text or "").splitlines():
         clock, busy, reasons = ([w.strip() for w in line.split(",")] + ["", "", ""])[:3]

@@ -101,14 +101,20 @@ def covering(arm: Arm, streams: Iterable[int]) -> int | None:
 
     vLLM keeps a size of its own grid: a multiple of 8 up to 256, of 16 above.
     """
-    most = max(streams)
-    sequences = arm.server.max_num_seqs or DEFAULT_SEQUENCES
-    least = step_tokens(most, arm.k)
-    tokens = arm.server.max_num_batched_tokens
-    for size in (s for s in _grid(least * 2 + 32) if s >= least and (tokens is None or s <= tokens)):
-        if Captured(_grid(size), sequences).holds(most, arm.k):
-            return size
-    return None
+    server = arm.server
+    return _covering(max(streams), arm.k, server.max_num_seqs or DEFAULT_SEQUENCES, server.max_num_batched_tokens)
+
+
+def _covering(streams: int, k: int, sequences: int, tokens: int | None) -> int | None:
+    least = step_tokens(streams, k)
+    sizes = (s for s in _grid(least * 2 + 32) if s >= least and (tokens is None or s <= tokens))
+    return next((s for s in sizes if Captured(_grid(s), sequences).holds(streams, k)), None)
+
+
+def _room(streams: int, k: int) -> tuple[int, int]:
+    """(sequences, tokens of a batch) that a server needs so that some size covers a load."""
+    size = next(s for s in _grid(step_tokens(streams, k) * 2 + 32) if _covering(streams, k, s, s) == s)
+    return next(n for n in range(streams, size + 1) if Captured(_grid(size), n).holds(streams, k)), size
 
 
 def beyond(arm: Arm, streams: Iterable[int], hardware: str | None = None) -> list[int]:
@@ -150,6 +156,7 @@ def sentence(arm: Arm, streams: Iterable[int], hardware: str | None = None) -> s
     k = engine_k.tokens_at(arm.speculative, arm.k, first)
     tokens, whole = step_tokens(first, k), found.of_whole_steps(k)
     limit = f"{found.largest} tokens" if tokens > found.largest else f"{whole} tokens, the most in whole steps"
+    room = _room(loads[-1], arm.k)
     hint = ""
     if _given(arm) is not None and _given(arm) <= loads[-1]:
         hint = f"; {_given(arm)} looks like a number of sequences, and it is one of tokens"
@@ -159,8 +166,8 @@ def sentence(arm: Arm, streams: Iterable[int], hardware: str | None = None) -> s
         + (
             f"{FLAG} {flag} covers {loads[-1]} streams (server.graphs: cover)"
             if flag
-            else f"no {FLAG} covers {loads[-1]} streams: raise server.max_num_seqs to {loads[-1] + 1} or more, "
-            f"and server.max_num_batched_tokens to {step_tokens(loads[-1], arm.k) + 32}"
+            else f"no {FLAG} covers {loads[-1]} streams: server.max_num_seqs must be {room[0]} or more, and "
+            f"server.max_num_batched_tokens {room[1]}"
         )
     )
 

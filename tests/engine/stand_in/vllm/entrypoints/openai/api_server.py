@@ -139,7 +139,8 @@ class Handler(BaseHTTPRequestHandler):
             drafted.append(0 if idle else K)
             made += 1 + accepted[-1]
             steps.append(1 + accepted[-1])
-        if FAULT == "compiles" and counted:
+        once = FAULT == "compiles-once" and STATE["requests"] == 3 and counted
+        if (FAULT == "compiles" and counted) or once:
             print(
                 "WARNING [jit_monitor.py:135] Triton kernel JIT compilation during inference: fused_moe_kernel.",
                 flush=True,
@@ -185,7 +186,8 @@ if __name__ == "__main__":
     method = "draft_model" if FAULT == "wrong-method" else "mtp"
     speculative = f"SpeculativeConfig(method='{method}', model='drafter', num_spec_tokens={K})" if K else "None"
     print(
-        f"INFO Initializing a V1 LLM engine (v0.0.0) with config: speculative_config={speculative}, enforce_eager=True",
+        f"INFO Initializing a V1 LLM engine (v0.0.0) with config: speculative_config={speculative}, enforce_eager=True"
+        + (", compilation_config={'max_cudagraph_capture_size': 8}" if FAULT == "cuts-graphs" else ""),
         flush=True,
     )
     if FAULT == "slow-start":
