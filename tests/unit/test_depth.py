@@ -63,11 +63,11 @@ def test_a_gain_inside_the_noise_at_its_length_is_none(table):
 
 def test_the_drafter_is_switched_off_beyond_the_last_length_at_which_it_pays(table):
     (row,) = depth.switch_off(table).itertuples()
-    assert (row.pays_to, row.off_beyond, row.longest) == (2000, 2000, 4000)
+    assert (row.pays_to, row.longest, row.beyond) == (2000, 4000, "slower")
     chosen = depth.recommend(table)
     assert list(chosen.k) == [4, 4, 0]
     said = shown.advice(chosen, depth.switch_off(table))
-    assert "Python code: K = 4 up to 2,000 tokens, then no drafter up to 4,000 tokens of prompt." in said
+    assert "Python code: K = 4 up to 2,000 tokens, then no K told from none up to 4,000 tokens of prompt." in said
     assert "Switch off MTP with K = 4 on Python code beyond 2,000 tokens." in said
 
 
@@ -76,16 +76,26 @@ def test_a_gain_that_comes_back_is_not_switched_off(table):
     again.loc[(again.k == 4) & (again.context_tokens == 2000), "verdict"] = "not distinguishable"
     again.loc[(again.k == 4) & (again.context_tokens == 4000), "verdict"] = "faster"
     (row,) = depth.switch_off(again).itertuples()
-    assert row.pays_to == 1000 and row.off_beyond != row.off_beyond
+    assert (row.pays_to, row.beyond) == (1000, "faster")
     assert "No arm has to be switched off" in shown.advice(depth.recommend(again), depth.switch_off(again))
+
+
+def test_where_the_noise_hides_the_loss_nothing_is_switched_off(table):
+    noisy = table.copy()
+    noisy.loc[(noisy.k == 4) & (noisy.context_tokens == 4000), "verdict"] = "not distinguishable"
+    said = shown.advice(depth.recommend(noisy), depth.switch_off(noisy))
+    assert "No arm has to be switched off up to 4,000 tokens." in said
+    assert "cannot be told from none here for MTP with K = 4 on Python code beyond 2,000 tokens." in said
 
 
 def test_an_arm_that_never_pays_is_off_at_every_length(table):
     never = table.copy()
     never.loc[never.k == 4, "verdict"] = "slower"
     (row,) = depth.switch_off(never).itertuples()
-    assert (row.pays_to, row.off_beyond) == (0, 0)
-    assert "at every length measured" in shown.advice(depth.recommend(table), depth.switch_off(never))
+    assert (row.pays_to, row.beyond) == (0, "slower")
+    assert "Switch off MTP with K = 4 on Python code at any length measured." in shown.advice(
+        depth.recommend(table), depth.switch_off(never)
+    )
 
 
 @pytest.mark.parametrize("draw", [shown.time_to_first_token, shown.acceptance, shown.step_cost, shown.speedup])

@@ -255,3 +255,60 @@ def test_every_study_of_the_repository_gets_a_table_on_a_bare_machine_with_a_men
     found = preflight.run(plan.make(load_study(file)), BARE)
     assert len(found) >= 5
     assert all(c.fix for c in found if c.verdict == "fail")
+
+
+# -- ways of proposing tokens --------------------------------------------------------------------------------------
+
+
+def method_checks(build, speculator, **server):
+    made = plan.make(build.study(speculators=["mtp", speculator], server=server))
+    return {c.name: c for c in preflight.run(made, BARE)}
+
+
+def test_a_draft_model_with_two_kinds_of_attention_is_refused_in_the_engine_s_own_words(build):
+    found = method_checks(build, {"method": "draft_model", "drafter": {"model": "data/miniature/dense-base"}})
+    check = found["draft model in this engine"]
+    assert check.verdict == "fail" and "same kv cache group" in check.evidence and "all alike" in check.fix
+
+
+def test_suffix_decoding_without_its_package_is_refused_in_the_engine_s_own_words(build, monkeypatch):
+    from importlib import util
+
+    plain, here = util.find_spec, [None]
+    monkeypatch.setattr(util, "find_spec", lambda name: here[0] if name == "arctic_inference" else plain(name))
+    check = method_checks(build, {"method": "suffix", "k_values": [8]})["suffix decoding in this engine"]
+    assert check.verdict == "fail" and "Arctic Inference is required" in check.evidence
+    here[0] = object()
+    assert method_checks(build, "suffix")["suffix decoding in this engine"].verdict == "ok"
+
+
+def test_a_method_that_is_younger_than_the_image_and_one_that_another_engine_has_not(build):
+    head = {"method": "dspark", "drafter": {"model": "org/head"}}
+    image = {"backend": "docker", "image": "vllm/vllm-openai:v0.29.0"}
+    check = method_checks(build, head, **image)["DSpark in this engine"]
+    assert check.verdict == "fail" and "since 0.32" in check.evidence
+    assert "DSpark in this engine" not in method_checks(build, head, **{**image, "image": "vllm/vllm-openai:v0.33.0"})
+    assert method_checks(build, "ngram", flavour="llama.cpp")["n-gram lookup in this engine"].verdict == "fail"
+    assert method_checks(build, "ngram")["n-gram lookup in this engine"].verdict == "ok"
+
+
+def test_a_drafter_that_is_not_here_is_named_before_anything_starts(build):
+    head = {"method": "eagle3", "drafter": {"model": "data/heads/none"}}
+    check = method_checks(build, head)["drafter data/heads/none"]
+    assert check.verdict == "fail" and "no config.json" in check.evidence
+
+
+# -- lengths -------------------------------------------------------------------------------------------------------
+
+
+def test_a_context_beyond_what_the_model_was_made_for_is_named(build, tmp_path):
+    study = {"context_tokens": [512, 2040], "target": {"model": "data/miniature/dense"}}
+    found = {c.name: c for c in preflight.run(plan.make(build.study(**study)), BARE)}
+    assert found["context"].verdict == "fail"
+    assert (
+        "2040 tokens of context and 20 of answer do not fit the checkpoint's max_position_embeddings (2048)"
+        in found["context"].evidence
+    )
+    study |= {"context_tokens": [512, 2028], "context_document": str(tmp_path / "none.txt")}
+    found = {c.name: c for c in preflight.run(plan.make(build.study(**study)), BARE)}
+    assert found["context"].verdict == "ok" and found["context document"].verdict == "fail"

@@ -1,4 +1,4 @@
-"""``python -m analysis.miniature corpus|train|check|card``: make the miniature models and look at them."""
+"""``python -m analysis.miniature corpus|train|draft|check|card``: make the miniature models and look at them."""
 
 from __future__ import annotations
 
@@ -33,6 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
     train.add_argument("--centroids", action="store_true", help="also a drafter with the centroid head")
     train.add_argument("--rehearse", action="store_true", help="acceptance at the end, without a server (slow)")
     train.add_argument("--tiny", action="store_true", help="two steps a stage: only shows that the path works")
+    draft = commands.add_parser("draft", help="train the small draft model, or go on where it stopped")
+    draft.add_argument("--home", type=Path, default=HOME, help="folder of the models")
+    draft.add_argument("--work", type=Path, default=WORK, help="checkpoints; a later run goes on from them")
     check = commands.add_parser("check", help="serve a pair and look at acceptance, speed and programs")
     check.add_argument("--pair", choices=("dense", "dense-centroid", "moe", "dense-base"), default="dense")
     check.add_argument("--k", type=int, nargs="+", default=[0, 4], help="drafts a step; 0 is the baseline")
@@ -55,6 +58,10 @@ def main(arguments: list[str] | None = None) -> int:
                 print(document(workload, prompts[workload], random.Random(f"{options.seed}/{workload}/{index}")).chat())
     if options.command == "train":
         run_training(options, prompts)
+    if options.command == "draft":
+        from .draft import make
+
+        make(options.home / "dense-draft", options.home / "dense" / "tokenizer.json", prompts, options.work)
     if options.command == "check":
         run_check(options, prompts)
     if options.command == "card":

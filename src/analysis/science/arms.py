@@ -19,6 +19,14 @@ def baseline(frame: pd.DataFrame) -> pd.Series:
     return ~speculating(frame)
 
 
+def baselines(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the baselines; a variant without one of its own is compared with the main one."""
+    own = frame[baseline(frame)]
+    main = own[own.variant == "main"]
+    without = [v for v in frame.variant.unique() if v not in set(own.variant)]
+    return pd.concat([own, *(main.assign(variant=v) for v in without)])
+
+
 def only_arm(frame: pd.DataFrame, arm: str | None) -> str:
     """The arm asked for, or the only one that speculates. Raises ValueError where there is none or a choice."""
     there = sorted(frame[speculating(frame)].arm.unique())

@@ -49,12 +49,12 @@ def step_cost(steps: pd.DataFrame) -> pd.DataFrame:
     Out: one row a speculating arm and workload: rho with lo, hi (95 % over launches, NaN for one), launches, al, break_even
     (the AL at which the arm is as fast as the baseline: rho itself), predicted (al / rho), measured (ratio of TPOT).
     """
-    base = steps[which.baseline(steps)].set_index(["variant", "workload", "launch"])
+    base = which.baselines(steps).set_index(["variant", "workload", "launch"])
     rows = []
     for (variant, arm, k, workload), group in steps[which.speculating(steps)].groupby(KEYS):
         base_step = base.reindex(pd.MultiIndex.from_frame(group[["variant", "workload", "launch"]]))
         if base_step.step_s.isna().any():  # launches of unequal number: the baseline's mean stands in
-            mean_step = base.loc[(variant, workload)].mean()
+            mean_step = base.loc[(variant, workload)].mean(numeric_only=True)
             base_step = base_step.fillna(mean_step)
         ratios = group.step_s.to_numpy() / base_step.step_s.to_numpy()
         lo, hi = ratio_interval(ratios)

@@ -51,18 +51,17 @@ def switch_off(table: pd.DataFrame, axis: str = "context_tokens") -> pd.DataFram
     """Where each arm stops to pay. In: `by_length`.
 
     Out: one row per speculating arm and workload: pays_to (the longest length up to which every one is faster; 0 where
-    the shortest is not), off_beyond (pays_to where no longer length is faster either; NaN where the gain does not end,
-    or comes and goes), longest.
+    the shortest is not), longest, and beyond, what the data say of the longer lengths: slower (at every one: switch it
+    off), faster (there is none, or one of them is faster again), not distinguishable.
     """
     rows = []
     for place, own in table[table.verdict.notna()].sort_values(axis).groupby(PLACE) if len(table) else ():
-        faster = (own.verdict == "faster").tolist()
-        lengths = own[axis].tolist()
-        held = faster.index(False) if False in faster else len(faster)
-        pays_to = lengths[held - 1] if held else 0
-        ends = held < len(faster) and not any(faster[held:])
-        rows.append([*place, pays_to, float(pays_to) if ends else float("nan"), lengths[-1]])
-    return pd.DataFrame(rows, columns=[*PLACE, "pays_to", "off_beyond", "longest"])
+        verdicts, lengths = own.verdict.tolist(), own[axis].tolist()
+        held = next((at for at, verdict in enumerate(verdicts) if verdict != "faster"), len(verdicts))
+        rest = set(verdicts[held:])
+        beyond = "faster" if not rest or "faster" in rest else "slower" if rest == {"slower"} else "not distinguishable"
+        rows.append([*place, lengths[held - 1] if held else 0, lengths[-1], beyond])
+    return pd.DataFrame(rows, columns=[*PLACE, "pays_to", "longest", "beyond"])
 
 
 def _as_timing(frame: pd.DataFrame, axis: str, length: int) -> pd.DataFrame:

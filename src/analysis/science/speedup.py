@@ -58,7 +58,7 @@ def by_prompt(requests: pd.DataFrame) -> pd.DataFrame:
     timing = requests[requests.experiment == "timing"]
     value = timing.assign(value=timing.seconds / timing.completion_tokens)
     value = value.groupby([*KEYS, "launch", "prompt_id"], as_index=False).value.mean()
-    base = _baselines(value)
+    base = which.baselines(value)
     pair = ["variant", "workload", "prompt_id"]
     same = base.set_index([*pair, "launch"]).value
     pooled = base.groupby(pair).value.mean()
@@ -80,7 +80,7 @@ def paired(requests: pd.DataFrame) -> pd.DataFrame:
     prompts = by_prompt(requests)
     table = by_workload(requests)
     means = table.set_index(["variant", "arm", "workload"]).seconds
-    baseline = _baselines(table).set_index(["variant", "workload"]).seconds
+    baseline = which.baselines(table).set_index(["variant", "workload"]).seconds
     rows = []
     for (variant, arm, k, workload), group in prompts.groupby(KEYS):
         per_launch = group.groupby("launch").ratio.apply(geometric_mean)
@@ -197,20 +197,12 @@ def concurrency(cells: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFrame:
     table["scaling"] = (
         table.aggregate_tok_s / lowest.reindex(pd.MultiIndex.from_frame(table[["arm", "workload"]])).to_numpy()
     )
-    base = _baselines(table).set_index(["variant", "workload", "concurrency"]).aggregate_tok_s
+    base = which.baselines(table).set_index(["variant", "workload", "concurrency"]).aggregate_tok_s
     table["over_baseline"] = (
         table.aggregate_tok_s
         / base.reindex(pd.MultiIndex.from_frame(table[["variant", "workload", "concurrency"]])).to_numpy()
     )
     return table.drop(columns=["tokens", "wall"])
-
-
-def _baselines(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the baselines; a variant without one of its own is compared with the main one."""
-    baselines = table[which.baseline(table)]
-    main = baselines[baselines.variant == "main"]
-    without = [v for v in table.variant.unique() if v not in set(baselines.variant)]
-    return pd.concat([baselines, *(main.assign(variant=v) for v in without)])
 
 
 def floor(requests: pd.DataFrame) -> NoiseFloor:

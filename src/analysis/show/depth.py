@@ -152,17 +152,27 @@ def advice(recommended: pd.DataFrame, ends: pd.DataFrame) -> str:
             if spans and spans[-1][0] == r.k:
                 spans.pop()
             spans.append((int(r.k), int(r.context_tokens)))
-        parts = [f"{f'K = {k}' if k else 'no drafter'} up to {length:,} tokens" for k, length in spans]
+        parts = [f"{f'K = {k}' if k else 'no K told from none'} up to {length:,} tokens" for k, length in spans]
         sentences.append(f"{words.workload(workload)}: {', then '.join(parts)} of prompt")
-    over = ends[(ends.variant == "main") & ends.off_beyond.notna()]
-    tail = [
+    own = ends[ends.variant == "main"]
+    slower, unclear = (_where(own[own.beyond == what]) for what in ("slower", "not distinguishable"))
+    tail = (
+        f" Switch off {slower}."
+        if slower
+        else f" No arm has to be switched off up to {int(own.longest.max()):,} tokens."
+    )
+    tail += f" The gain cannot be told from none here for {unclear}." if unclear else ""
+    return f"{'; '.join(sentences)}.{tail}"
+
+
+def _where(ends: pd.DataFrame) -> str:
+    """Arms, workloads and the lengths beyond which something holds."""
+    places = (
         f"{words.arm(r.arm)} on {words.workload(r.workload)} "
-        + (f"beyond {r.pays_to:,} tokens" if r.pays_to else "at every length measured")
-        for r in over.itertuples()
-    ]
-    longest = int(ends.longest.max())
-    close = f" Switch off {'; '.join(tail)}." if tail else f" No arm has to be switched off up to {longest:,} tokens."
-    return f"{'; '.join(sentences)}.{close}"
+        + (f"beyond {r.pays_to:,} tokens" if r.pays_to else "at any length measured")
+        for r in ends.itertuples()
+    )
+    return "; ".join(places)
 
 
 def _gains(table: pd.DataFrame) -> pd.DataFrame:

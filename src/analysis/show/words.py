@@ -107,6 +107,10 @@ HEADINGS: Mapping[str, str] = {
     "prompt_tokens": "prompt [tokens]",
     "prefill_tok_s": "reading the prompt [tokens/s]",
     "decode_gain": "speedup of decoding alone",
+    "drafted": "steps with a draft",
+    "per_step": "tokens per step of any kind",
+    "more_weights_gib": "weights beyond the baseline's [GiB]",
+    "less_kv": "K/V cache given up",
     "cost": "cost per million tokens",
     "gain": "speedup at this load",
 }

@@ -7,7 +7,7 @@ import json
 import os
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import BeforeValidator, Field, JsonValue, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from analysis.frozen import Frozen
 from analysis.places import inside
@@ -15,11 +15,20 @@ from analysis.study import axes
 from analysis.study.engine_k import settings_of
 from analysis.study.engines import ENGINES
 from analysis.study.fingerprint import folder_hash
-from analysis.study.speculator import of_settings
+from analysis.study.speculator import MTP, NONE, SPECULATORS, of_settings
 
 Stamp = Literal["measured", "synthetic-acceptance", "miniature"]
 #: Keys that studies gained after some were measured: unset, they are no part of a study's hash.
-LATER = ("top_k", "min_p", "context_tokens", "context_document", "output_tokens", "engine_k", "batch_table")
+LATER = (
+    "top_k",
+    "min_p",
+    "context_tokens",
+    "context_document",
+    "output_tokens",
+    "engine_k",
+    "batch_table",
+    "speculators",
+)
 K = Annotated[int, Field(ge=1, le=64, description="num_speculative_tokens of an arm that speculates")]
 
 
@@ -145,12 +154,34 @@ class Variant(Frozen):
     baseline: bool = True
 
 
+class Proposer(Frozen):
+    """One way of proposing tokens in a study that compares several: `Study.speculators`."""
+
+    method: str
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")] | None = Field(
+        None, description="where a method is named twice; null: the method"
+    )
+    drafter: Model | None = Field(None, description="null: the study's own, for the study's own method alone")
+    k_values: Annotated[tuple[K, ...], Field(min_length=1)] | None = Field(None, description="null: the study's")
+    settings: dict[str, JsonValue] = Field({}, description="further keys of --speculative-config")
+
+    @field_validator("method")
+    @classmethod
+    def _method_is_known(cls, method: str) -> str:
+        return method if method == NONE.method else of_settings({"method": method}).method
+
+
 class Expect(Frozen):
     """What a first plan assumes before anything is measured: for the estimate of minutes only."""
 
     start_s: PositiveFloat = 180
     tok_s: PositiveFloat = 30
     prefill_tok_s: PositiveFloat = Field(2000, description="prompt tokens read per second, for filled contexts")
+
+
+def _by_name(given: Any) -> Any:
+    """``ngram`` stands for ``{method: ngram}``."""
+    return {"method": given} if isinstance(given, str) else given
 
 
 class Study(Frozen):
@@ -166,6 +197,9 @@ class Study(Frozen):
     server: Server = Server()
     speculative: dict[str, JsonValue] = Field(
         {}, description="further keys of --speculative-config; its method is mtp unless given"
+    )
+    speculators: tuple[Annotated[Proposer, BeforeValidator(_by_name)], ...] = Field(
+        (), description="ways of proposing tokens to compare; the first is what chapters 02 to 08 show"
     )
     variants: tuple[Variant, ...] = ()
     workloads: Annotated[tuple[str, ...], Field(min_length=1)] = ("ja_finance", "en_finance", "py_code")
@@ -237,6 +271,22 @@ class Study(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _proposers_are_distinct(self) -> Study:
+        own = self.speculative.get("method", MTP.method)
+        for at, p in enumerate(self.speculators):
+            method = SPECULATORS[p.method]
+            if method.needs_drafter and p.drafter is None and p.method != own:
+                raise ValueError(
+                    f"'speculators.{at}': {method.title} needs a drafter of its own: {{method: {p.method}, drafter: {{model: …}}}}"
+                )
+        names = [v.name for v in self.families()]
+        if (twice := {n for n in names if names.count(n) > 1}) and self.speculators:
+            raise ValueError(
+                f"'{min(twice)}' is named twice among speculators, variants and engine_k: give one a 'name'"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _drafters_are_there(self) -> Study:
         for variant in self.families():
             drafter = variant.drafter or self.drafter
@@ -264,7 +314,21 @@ class Study(Frozen):
             )
             for way in self.engine_k
         )
-        return (Variant(name="main"), *self.variants, *ways)
+        return (*self._compared(), *self.variants, *ways)
+
+    def _compared(self) -> tuple[Variant, ...]:
+        """The main family, and one for each further way of proposing tokens; the baseline is of the main one."""
+        named = [p for p in self.speculators if p.method != NONE.method]
+        return tuple(
+            Variant(
+                name=(p.name or SPECULATORS[p.method].variant) if at else "main",
+                drafter=p.drafter,
+                speculative={**({} if p.method == MTP.method else {"method": p.method}), **p.settings},
+                k_values=p.k_values,
+                baseline=not at,
+            )
+            for at, p in enumerate(named)
+        ) or (Variant(name="main"),)
 
     def server_of(self, variant: Variant) -> Server:
         """The study's server with a variant's changes. Raises pydantic's ValidationError; `validate` has checked it."""

@@ -31,12 +31,13 @@ NEEDS: dict[str, tuple[tuple[str, str], ...]] = {
     "acceptance": (("timing", "all"),),
     "generated_python": (("code", "baseline"), ("code", "main")),
     "losslessness": (("greedy", "baseline"), ("greedy", "main")),
+    "methods": (("timing", "all"),),
     "context": (("context", "all"), ("output", "all")),
     "everything": tuple((e, "all") for e in ("timing", "concurrency", "code", "greedy", "raw", "context", "output")),
 }
 
 #: Chapters of optional axes: a study without the axis has no measurements for them, and that is no fault.
-OPTIONAL = {"context"}
+OPTIONAL = {"context", "methods"}
 
 #: Fields of a server that do not decide how its arm behaves, and so are no part of the arm's identity.
 NOT_BEHAVIOUR = {
@@ -185,6 +186,8 @@ class Plan:
     def needed(self, chapter: str) -> list[Cell]:
         """The cells a chapter reads. Raises KeyError for an unknown chapter."""
         wanted = NEEDS[chapter]
+        if chapter == "methods" and len({a.speculator for a in self.arms if a.speculator.speculates}) < 2:
+            return []  # nothing to compare
         return [
             c
             for c in self.cells
@@ -221,6 +224,8 @@ def _arms(study: Study) -> Iterable[Arm]:
         drafter = variant.drafter or study.drafter
         method = speculator.of_settings(settings, drafter.model if drafter else None)
         ks = variant.k_values if variant.k_values is not None else _k_values(study)
+        if variant.name == "main":
+            ks = sorted({*ks, study.k})
         for how, k in (*(((NONE, 0),) if variant.baseline else ()), *((method, k) for k in ks)):
             name = how.arm(k, variant.name)
             arm = Arm(

@@ -36,10 +36,15 @@ class Speculator:
         """False for the baseline alone."""
         return self.method != "none"
 
+    @property
+    def variant(self) -> str:
+        """Name of the family of its arms in a study that compares methods."""
+        return self.method.replace("_", "-")
+
     def arm(self, k: int, variant: str = "") -> str:
-        """Name of an arm: ``baseline``, ``mtp-k4``; with a variant ``ngram-k4@lookup``."""
-        base = f"{self.method.replace('_', '-')}-k{k}" if self.speculates else "baseline"
-        return f"{base}@{variant}" if variant and variant != "main" else base
+        """Name of an arm: ``baseline``, ``mtp-k4``, ``ngram-k4``; with a variant of another name ``ngram-k4@lookup``."""
+        base = f"{self.variant}-k{k}" if self.speculates else "baseline"
+        return f"{base}@{variant}" if variant and variant not in ("main", self.variant) else base
 
     def config(self, k: int, drafter: str | None, settings: Mapping[str, Any]) -> dict[str, Any] | None:
         """The value of ``--speculative-config``; None for the baseline. ``settings`` are further keys, and win."""
@@ -62,6 +67,7 @@ SPECULATORS: dict[str, Speculator] = {
         MTP,
         Speculator("eagle3", "EAGLE-3", logged=("eagle3",)),
         Speculator("dflash", "DFlash", logged=("dflash",)),
+        Speculator("dspark", "DSpark", logged=("dspark",)),
         Speculator("ngram", "n-gram lookup", needs_drafter=False, logged=("ngram", "ngram_gpu")),
         Speculator("suffix", "suffix decoding", needs_drafter=False, logged=("suffix",)),
         Speculator("draft_model", "draft model", logged=("draft_model",)),

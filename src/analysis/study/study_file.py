@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from analysis.errors import ParamsError, nearest
 from analysis.places import PARAMS, RECORDS
-from analysis.study.params import Expect, Model, Patch, Server, Study, Variant
+from analysis.study.params import Expect, Model, Patch, Proposer, Server, Study, Variant
 
 
 def load_study(name_or_path: str | Path, **overrides: Any) -> Study:
@@ -142,6 +142,7 @@ def _fields_at(loc: list[str]) -> set[str]:
             "drafter": Model,
             "server": Server,
             "variants": Variant,
+            "speculators": Proposer,
             "expect": Expect,
             "patch": Patch,
         }.get(part)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from analysis.servers import checkpoints, engines, machine
-from analysis.servers.preflight import context, engine, host, models, mounts, releases, room, settings
+from analysis.servers.preflight import context, engine, host, models, mounts, releases, room, settings, speculators
 from analysis.servers.preflight.check import Check, Verdict
 from analysis.servers.preflight.engine import engine_verdict
 from analysis.study.plan import Arm, Plan
@@ -55,6 +55,7 @@ def _of_arm(plan: Plan, arm: Arm, here: machine.Machine) -> Iterator[Check]:
         ("engine", lambda: settings.arguments(plan, arm)),
     ):
         yield from checks() if name in known else ()
+    yield from speculators.method(arm, drafter)
     yield from context.lengths(plan, arm, target)
     yield from settings.prefix_cache(arm)
     yield from settings.address(arm)
