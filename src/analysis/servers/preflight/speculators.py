@@ -7,7 +7,7 @@ from importlib import util
 
 from analysis.servers.checkpoints import Files
 from analysis.servers.preflight.check import Check
-from analysis.servers.preflight.engine import release
+from analysis.servers.preflight.releases import release
 from analysis.study.plan import Arm
 
 #: Method -> first release of vLLM that has it for Gemma 4.
