@@ -452,3 +452,59 @@ def test_a_prompt_of_another_length_than_was_counted_is_not_recorded(study):
     with pytest.raises(CountersError, match="do not add up") as error:
         campaign.ensure(plan, plan.needed("context"), store)
     assert "was filled to" in error.value.why
+
+
+# -- own prompts -----------------------------------------------------------------------------------------------------
+
+
+def test_with_publish_text_false_no_word_of_prompt_or_answer_is_in_any_artefact(study, tmp_path, monkeypatch):
+    """The stand-in answers with the first three letters of the prompt, over and over: a canary in both."""
+    from analysis import chapter, report
+    from analysis.places import NOTEBOOKS
+    from analysis.records import store as stores
+
+    file = tmp_path / "tickets.jsonl"
+    rows = [{"prompt": f"Zq{n} has lost the key CANARY-{n}-7731, what now?", "id": f"t{n}"} for n in range(3)]
+    file.write_text("\n".join(json.dumps(r) for r in rows))
+    own = [{"name": "tickets", "file": str(file), "title": "Support tickets"}]
+    settings = {"workloads": own, "publish_text": False, "code_programs": 0, "context_tokens": [64], "study": "canary"}
+    plan, _ = study(**settings)
+    monkeypatch.setitem(stores.RECORDS, "runs", tmp_path / "runs")
+    store = Store("canary")
+    campaign.ensure(plan, plan.cells, store)
+
+    requests = store.frames(plan.cells).requests
+    timing = requests[(requests.experiment == "timing") & (requests.prompt_id == "t1")]
+    assert timing.text.str.startswith("sha256:").all() and (timing.chars == len("Zq1 " * 9)).all()
+    assert timing.text.nunique() == 1 and timing.repetition.gt(0).all()
+
+    yaml_file = tmp_path / "canary.yaml"
+    yaml_file.write_text(yaml.safe_dump(plan.study.model_dump(mode="json", exclude_defaults=True)))
+    env = dict(
+        os.environ,
+        STUDY_HOME=str(tmp_path / "home"),
+        PYTHONPATH=f"{os.environ['PYTHONPATH']}:{NOTEBOOKS.parent / 'src'}",
+    )
+    (tmp_path / "home/data").mkdir(parents=True)
+    (tmp_path / "home/data/runs").symlink_to(tmp_path / "runs")
+    for command in (
+        ["chapter", str(yaml_file), str(NOTEBOOKS / "02_mtp.ipynb"), str(tmp_path / "out/02_mtp.ipynb")],
+        [
+            "chapter",
+            str(yaml_file),
+            str(NOTEBOOKS / "07_losslessness.ipynb"),
+            str(tmp_path / "out/07_losslessness.ipynb"),
+        ],
+        ["export", str(yaml_file), "--out", str(tmp_path / "out/export")],
+    ):
+        done = subprocess.run([sys.executable, "-m", "analysis", *command], env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    pages = sorted((tmp_path / "out").glob("*.ipynb"))
+    report.render(pages, tmp_path / "out/index.html", title="t", stamp="miniature")
+
+    assert chapter.chapters(yaml_file)
+    # the stand-in prints what it is warmed up with; a real engine logs no request
+    found = [p for p in tmp_path.rglob("*") if p.is_file() and p.suffix != ".jsonl" or p.name == "requests.jsonl"]
+    found = [p for p in found if p.name not in ("server.log", "tickets.jsonl")]
+    assert {"requests.jsonl", "index.html", "requests.csv", "study.json"} <= {p.name for p in found}
+    assert [p for p in found if any(word in p.read_bytes() for word in (b"CANARY", b"Zq1", b"Zq2"))] == []

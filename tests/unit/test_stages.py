@@ -24,6 +24,7 @@ MAY_TOUCH = {
     "study/prompts": {"files"},
     "study/neutral": {"files"},
     "study/axes": {"files"},
+    "study/own": {"files"},
     "sandbox": {"files", "processes", "clock"},
     "servers": {"files", "processes", "network", "clock"},
     "servers/diagnosis": set(),

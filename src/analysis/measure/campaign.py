@@ -28,7 +28,7 @@ from analysis.measure.client import Answer, Client
 from analysis.measure.counters import Counters, Meter
 from analysis.measure.fill import Filler
 from analysis.measure.tracker import Tracker
-from analysis.records import provenance
+from analysis.records import provenance, withheld
 from analysis.records.store import Store
 from analysis.servers import backend, checkpoints, diagnosis, engines
 from analysis.servers.diagnosis import LEAST_ACCEPTANCE
@@ -182,7 +182,8 @@ def _launch(plan: Plan, arm: Arm, number: int, store: Store, tracker: Tracker) -
                     break  # the rest of this launch's cells would wait as well: the next run measures them
                 client = connect()
                 continue
-            store.append(_line(cell, launch_id, "ok", "", record), [_request(cell, launch_id, a) for a in answers])
+            kept = [_request(cell, launch_id, a, plan.study.publish_text) for a in answers]
+            store.append(_line(cell, launch_id, "ok", "", record), kept)
             tracker.finished(cell, record["wall_s"])
     return failed
 
@@ -363,8 +364,8 @@ def _cycle(items):
         yield from items
 
 
-def _request(cell: Cell, launch_id: str, answer: Answer) -> dict:
-    record = asdict(answer)
+def _request(cell: Cell, launch_id: str, answer: Answer, publish_text: bool) -> dict:
+    record = asdict(answer) if publish_text else withheld.record(asdict(answer))
     for key in ("started", "seconds", "ttft", "last"):
         record[key] = round(record[key], 5)
     return {"cell_id": cell.id, "launch_id": launch_id, **record}

@@ -78,7 +78,7 @@ def fill(context: Context, question: str, seed: int, count: Callable[[str], int]
     if at_low > context.tokens:
         raise ParamsError(
             f"A context of {context.tokens} tokens is too short: a question alone has {at_low}.",
-            why=f"It begins: {question[:60]!r}.",
+            why="It stands last, and is not cut.",
             fix=f"Raise context_tokens above {at_low}, or remove the workload.",
         )
     high, at_high = 4 * context.tokens, 0

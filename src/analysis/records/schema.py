@@ -8,6 +8,8 @@ import pandas as pd
 import pandera.pandas as pa
 
 from analysis.errors import StoreError
+from analysis.records import withheld
+from analysis.records.withheld import repetition
 from analysis.study.speculator import SPECULATORS
 
 EXPERIMENTS = ("timing", "concurrency", "code", "greedy", "raw", "context", "output")
@@ -143,16 +145,6 @@ def launches(records: list[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=None if rows else columns)
 
 
-def repetition(text: str, window: int = 8) -> float:
-    """Share of windows of ``window`` words (characters where the text has few spaces) that occurred before in it."""
-    units = text.split()
-    if len(units) < len(text) / 20:
-        units = list(text)
-        window *= 2
-    windows = [tuple(units[i : i + window]) for i in range(len(units) - window + 1)]
-    return 0.0 if not windows else 1 - len(set(windows)) / len(windows)
-
-
 def _derived(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with the columns that follow from others."""
     gaps = frame.get("gaps", pd.Series([()] * len(frame), index=frame.index))
@@ -160,13 +152,13 @@ def _derived(frame: pd.DataFrame) -> pd.DataFrame:
     frame["steps"] = [len(s) for s in frame["steps_accepted"]]
     frame["step_accepted"] = [sum(s) for s in frame["steps_accepted"]]
     frame["undrafted_steps"] = [sum(d == 0 for d in s) for s in frame["steps_drafted"]]
-    frame["chars"] = frame["text"].str.len()
+    frame["chars"] = withheld.derived(frame, "chars", frame["text"].str.len())
     decoded = frame["completion_tokens"].where(frame["completion_tokens"] > 1) - 1
     frame["tpot"] = (frame["last"] - frame["ttft"]) / decoded
     frame["decode_tok_s"] = 1 / frame["tpot"].where(frame["tpot"] > 0)
     frame["tok_s"] = frame["completion_tokens"] / frame["seconds"]
     frame["chars_s"] = frame["chars"] / frame["seconds"]
-    frame["repetition"] = frame["text"].map(repetition)
+    frame["repetition"] = withheld.derived(frame, "repetition", frame["text"].map(repetition))
     return frame
 
 

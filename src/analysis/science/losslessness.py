@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from analysis.records.withheld import is_withheld
 from analysis.science import arms
 from analysis.science.stats import mcnemar, wilson
 
@@ -28,9 +29,8 @@ def pairs(requests: pd.DataFrame) -> pd.DataFrame:
             continue
         for r in group.itertuples():
             own, other = base[(r.workload, r.prompt_id)], r.text
-            same = sum(1 for _ in _common(own, other))
             name = "baseline ~ baseline" if control else f"baseline ~ {arm}"
-            rows.append((name, arm, k, r.workload, r.prompt_id, own == other, same / max(1, min(len(own), len(other)))))
+            rows.append((name, arm, k, r.workload, r.prompt_id, own == other, _share(own, other)))
     return pd.DataFrame(rows, columns=["comparison", "arm", "k", "workload", "prompt_id", "same", "common"])
 
 
@@ -61,6 +61,13 @@ def against_control(pairs: pd.DataFrame, arm: str | None = None) -> float:
     control = pairs[arms.baseline(pairs)].set_index(["workload", "prompt_id"]).same
     own = chosen.set_index(["workload", "prompt_id"]).same.reindex(control.index)
     return mcnemar(int((control & ~own.astype(bool)).sum()), int((~control & own.astype(bool)).sum()))
+
+
+def _share(a: str, b: str) -> float:
+    """Share of the shorter text before the first difference; NaN for two texts that are not published and differ."""
+    if a != b and is_withheld(a):
+        return float("nan")
+    return sum(1 for _ in _common(a, b)) / max(1, min(len(a), len(b)))
 
 
 def _common(a: str, b: str):

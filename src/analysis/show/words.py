@@ -127,9 +127,8 @@ def arm(name: str) -> str:
 
 
 def workload(name: str) -> str:
-    """Title of a workload, from data/prompts.yaml: ``py_code`` is "Python code"."""
-    known = prompts.workloads().get(name)
-    return known.title or name if known else name
+    """Title of a workload, from data/prompts.yaml or the study: ``py_code`` is "Python code"."""
+    return prompts.title(name)
 
 
 def comparison(name: str) -> str:

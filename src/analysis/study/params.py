@@ -15,6 +15,8 @@ from analysis.study import axes
 from analysis.study.engine_k import settings_of
 from analysis.study.engines import ENGINES
 from analysis.study.fingerprint import folder_hash
+from analysis.study.own import PromptFile
+from analysis.study.prompts import workloads
 from analysis.study.speculator import MTP, NONE, SPECULATORS, of_settings
 
 Stamp = Literal["measured", "synthetic-acceptance", "miniature"]
@@ -28,6 +30,7 @@ LATER = (
     "engine_k",
     "batch_table",
     "speculators",
+    "prompt_files",
 )
 K = Annotated[int, Field(ge=1, le=64, description="num_speculative_tokens of an arm that speculates")]
 
@@ -203,6 +206,10 @@ class Study(Frozen):
     )
     variants: tuple[Variant, ...] = ()
     workloads: Annotated[tuple[str, ...], Field(min_length=1)] = ("ja_finance", "en_finance", "py_code")
+    prompt_files: tuple[PromptFile, ...] = Field(
+        (), description="workloads of your own files; one may stand among workloads as well: {name: …, file: …}"
+    )
+    publish_text: bool = Field(True, description="false: prompts and answers stay out of records, notebooks and page")
     prompts: Literal["published", "all"] = "published"
     k_values: Annotated[tuple[K, ...], Field(min_length=1)] = (1, 2, 4, 8)
     k: K = Field(4, description="the K of chapters 02, 04, 06 and 07")
@@ -249,6 +256,28 @@ class Study(Frozen):
     costs: dict[str, Any] = Field({}, description="assumptions of chapter 09: fields of money.Assumptions")
     measure: Literal["missing", "never"] = "missing"
     records: Literal["runs", "reference"] = "runs"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _files_among_workloads(cls, raw: Any) -> Any:
+        """A mapping among ``workloads`` is a prompt file, and its name the workload's."""
+        listed = raw.get("workloads") if isinstance(raw, dict) else None
+        if not isinstance(listed, list | tuple) or not any(isinstance(w, dict) for w in listed):
+            return raw
+        files = [w for w in listed if isinstance(w, dict)]
+        names = [w.get("name") if isinstance(w, dict) else w for w in listed]
+        return {**raw, "workloads": names, "prompt_files": [*(raw.get("prompt_files") or ()), *files]}
+
+    @field_validator("prompt_files")
+    @classmethod
+    def _names_are_free(cls, values: tuple[PromptFile, ...]) -> tuple[PromptFile, ...]:
+        names = [own.name for own in values]
+        taken = set(names) & set(workloads())
+        if taken or len(set(names)) != len(names):
+            raise ValueError(
+                f"the name '{min(taken or {n for n in names if names.count(n) > 1})}' is taken: choose another"
+            )
+        return values
 
     @field_validator("workloads", "engine_k")
     @classmethod
@@ -355,4 +384,5 @@ class Study(Frozen):
         """Hash of the resolved parameters, less those that say only how to read or estimate."""
         kept = self.model_dump(mode="json", exclude={"measure", "records", "expect", "title", "costs", "lossy"})
         kept = {key: value for key, value in kept.items() if value not in (None, []) or key not in LATER}
+        kept.pop("publish_text" if self.publish_text else "", None)
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]

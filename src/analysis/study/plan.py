@@ -12,13 +12,15 @@ import json
 import random
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
+from itertools import cycle
 from typing import Any
 
 from analysis.errors import ParamsError
 from analysis.study import axes, engine_k, graphs, speculator
 from analysis.study.axes import Context
+from analysis.study.own import workload
 from analysis.study.params import Model, Server, Study
-from analysis.study.prompts import Prompt, workload
+from analysis.study.prompts import Prompt
 from analysis.study.speculator import NONE, Speculator
 
 #: What each chapter needs, as (experiment, which arms). ``main`` is the speculating arm at the study's K.
@@ -106,6 +108,15 @@ class Request:
     text: str
     seed: int
     stream: int
+    messages: tuple[tuple[str, str], ...] = ()  # (role, content) of a whole conversation; its last one is the text
+
+    def identity(self) -> dict[str, Any]:
+        """What stands in a cell's identity: a request of one text has no messages."""
+        return {key: value for key, value in asdict(self).items() if key != "messages" or value}
+
+    def conversation(self) -> list[dict[str, str]]:
+        """The messages that are sent: the text as the user's, at the end of the conversation if there is one."""
+        return [*({"role": r, "content": c} for r, c in self.messages[:-1]), {"role": "user", "content": self.text}]
 
 
 @dataclass(frozen=True)
@@ -133,7 +144,7 @@ class Cell:
                 "concurrency": self.concurrency,
                 "repeat": self.repeat,
                 "sampling": self.sampling.identity(),
-                "requests": [asdict(r) for r in self.requests],
+                "requests": [r.identity() for r in self.requests],
                 "endpoint": self.endpoint,
                 **({"context": self.context.identity()} if self.context else {}),
             }
@@ -215,6 +226,14 @@ def make(study: Study) -> Plan:
     cells = tuple(
         cell for launch in range(1, study.launches + 1) for arm in arms for cell in _cells(study, arm, launch)
     )
+    for cell in cells:
+        limit = cell.arm.server.max_model_len
+        if limit and cell.sampling.max_tokens >= limit:
+            raise ParamsError(
+                f"An answer of {cell.sampling.max_tokens} tokens ({cell.workload}) does not fit server.max_model_len ({limit}).",
+                why="It also holds the prompt.",
+                fix="Lower max_tokens in the prompt file or at the workload, or raise server.max_model_len.",
+            )
     return Plan(study, arms, cells)
 
 
@@ -305,21 +324,24 @@ def _cells(study: Study, arm: Arm, launch: int) -> Iterable[Cell]:
     cut = {"top_k": study.top_k, "min_p": study.min_p}
     sampling = Sampling(study.temperature, study.top_p, study.timing_tokens, not study.natural_stop, **cut)
     for name in study.workloads:
-        prompts = workload(name).choose(study.prompts)
+        found = workload(study, name)
+        prompts = found.choose(study.prompts)
         for repeat in range(1, study.repeats + 1):
-            yield Cell(arm, launch, "timing", name, 1, repeat, sampling, _in_turn(study, prompts, repeat))
+            for length, same in _by_length(prompts, study.timing_tokens).items():
+                own = replace(sampling, max_tokens=length)
+                yield Cell(arm, launch, "timing", name, 1, repeat, own, _in_turn(study, same, repeat))
             if study.raw_endpoint:
                 yield Cell(
                     arm, launch, "raw", name, 1, repeat, sampling, _in_turn(study, prompts, repeat), endpoint="raw"
                 )
-            for point in axes.points(study, workload(name)):
+            for point in axes.points(study, found):
                 length = replace(sampling, max_tokens=point.output_tokens)
                 asked = _in_turn(study, prompts, repeat)
                 yield Cell(arm, launch, point.experiment, name, 1, repeat, length, asked, context=point.context)
         if main or study.load_every_k:
             for level in study.concurrency:
                 yield Cell(arm, launch, "concurrency", name, level, 1, sampling, _at_once(study, prompts, level))
-        if first and workload(name).check and study.code_programs:
+        if first and found.check and study.code_programs:
             natural = Sampling(study.temperature, study.top_p, study.code_tokens, ignore_eos=False, **cut)
             programs = tuple(
                 Request(prompts[0].id, prompts[0].text, study.seed + 1000 + i, 0) for i in range(study.code_programs)
@@ -333,9 +355,15 @@ def _cells(study: Study, arm: Arm, launch: int) -> Iterable[Cell]:
                 yield Cell(arm, launch, "greedy", name, 1, repeat, greedy, _in_turn(study, prompts, 0))
 
 
+def _by_length(prompts: tuple[Prompt, ...], usual: int) -> dict[int, tuple[Prompt, ...]]:
+    """Prompts by the length of their answers: a measurement has one length."""
+    lengths = sorted({p.max_tokens or usual for p in prompts})
+    return {n: tuple(p for p in prompts if (p.max_tokens or usual) == n) for n in lengths}
+
+
 def _in_turn(study: Study, prompts: tuple[Prompt, ...], repeat: int) -> tuple[Request, ...]:
     """Every prompt once, one stream, in a seeded order that is the same for every arm (pairs stay comparable)."""
-    requests = [Request(p.id, p.text, study.seed + repeat, 0) for p in prompts]
+    requests = [Request(p.id, p.text, study.seed + repeat, 0, p.messages) for p in prompts]
     random.Random(f"{study.seed}-{repeat}-prompts").shuffle(requests)
     return tuple(requests)
 
@@ -344,8 +372,8 @@ def _at_once(study: Study, prompts: tuple[Prompt, ...], level: int) -> tuple[Req
     """``concurrency_rounds`` requests per stream (at least four in all); each has its own seed, so no two texts are the same."""
     count = max(level, 4) * study.concurrency_rounds
     return tuple(
-        Request(prompts[i % len(prompts)].id, prompts[i % len(prompts)].text, study.seed + 100 + i, i % level)
-        for i in range(count)
+        Request(p.id, p.text, study.seed + 100 + i, i % level, p.messages)
+        for i, p in zip(range(count), cycle(prompts), strict=False)
     )
 
 

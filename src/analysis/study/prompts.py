@@ -14,11 +14,20 @@ from analysis.places import DATA
 FILE = DATA / "prompts.yaml"
 
 
+#: Titles of workloads that a study reads from files of its own.
+TITLES: dict[str, str] = {}
+
+
 class Prompt(Frozen):
+    """One prompt; ``messages`` are (role, content) of a conversation, whose last one is the ``text``."""
+
+    model_config = {"str_strip_whitespace": False}
     id: str
     source: str
     text: str
     held_out: bool = False
+    messages: tuple[tuple[str, str], ...] = ()
+    max_tokens: int | None = None
 
 
 class Workload(Frozen):
@@ -34,10 +43,13 @@ class Workload(Frozen):
     check: Literal["monthly_returns"] | None = None
     published_sampling: dict[str, float | int] = {}
     prompts: tuple[Prompt, ...]
+    own: bool = False
 
     def choose(self, which: str) -> tuple[Prompt, ...]:
-        """``published``: the prompts an article printed (or the first where none is); ``all``: every one."""
-        if which == "all":
+        """``published``: the prompts an article printed (or the first where none is); ``all``: every one. Of a user's own
+        file every one is taken.
+        """
+        if which == "all" or self.own:
             return self.prompts
         return tuple(p for p in self.prompts if p.source != "ours") or self.prompts[:1]
 
@@ -52,6 +64,12 @@ def workloads() -> dict[str, Workload]:
         raise ParamsError(
             "data/prompts.yaml cannot be used.", why=str(error)[:300], fix="Restore it: git checkout data/prompts.yaml"
         ) from None
+
+
+def title(name: str) -> str:
+    """What readers see of a workload: its title, or else its name."""
+    known = workloads().get(name)
+    return (known.title if known else TITLES.get(name)) or name
 
 
 def workload(name: str) -> Workload:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from analysis.errors import ParamsError, nearest
 from analysis.places import PARAMS, RECORDS
+from analysis.study.own import PromptFile
 from analysis.study.params import Expect, Model, Patch, Proposer, Server, Study, Variant
 
 
@@ -143,6 +144,7 @@ def _fields_at(loc: list[str]) -> set[str]:
             "server": Server,
             "variants": Variant,
             "speculators": Proposer,
+            "prompt_files": PromptFile,
             "expect": Expect,
             "patch": Patch,
         }.get(part)
