@@ -103,7 +103,8 @@ def frames(build):
             {**at, "seconds": seconds, "ttft": 0.0, "last": seconds, "completion_tokens": 101}
             | {"steps_accepted": steps, "steps_drafted": [k] * drafts + [0] * idle}
         )
-        cells.append({**at, "drafts": drafts, "draft_tokens": tokens, "accepted": accepted})
+        counts = {"drafts": drafts, "draft_tokens": tokens, "accepted": accepted, "completion_tokens": 101}
+        cells.append({**at, **counts})
     return build.cells(*cells), build.requests(*requests)
 
 
@@ -119,6 +120,14 @@ def test_a_method_that_seldom_drafts_is_judged_by_all_its_steps(table):
     # 8 s for 80 steps: 0.1 s, a baseline step; 1.25 tokens per step at that cost is the gain of decoding
     assert (row.rho, row.speedup) == pytest.approx((1.0, 1.25))
     assert row.verdict == "faster"
+
+
+def test_steps_that_the_engine_s_ledger_leaves_out_are_counted_all_the_same(frames, table):
+    """vLLM's record of a request has the steps with a draft alone."""
+    cells, requests = frames
+    silent = methods.side_by_side(cells, requests.assign(undrafted_steps=0), FLOOR)
+    for column in ("drafted", "per_step", "rho"):
+        assert silent[column].to_list() == pytest.approx(table[column].to_list())
 
 
 def test_the_winner_is_the_fastest_unless_another_cannot_be_told_from_it(table):

@@ -36,7 +36,9 @@ def step_time(cells: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFrame:
     table = decoded.groupby(keys)[["tokens", "decode_s", "undrafted_steps"]].sum()
     counts = cells[cells.experiment == "timing"].groupby(keys)[["accepted", "drafts"]].sum()
     table = table.join(counts).reset_index()
-    steps = (table.drafts + table.undrafted_steps).where(which.speculating(table), table.tokens)
+    # an engine's ledger may leave out the steps without a draft: there are no fewer than tokens that no draft gave
+    counted = np.maximum(table.drafts + table.undrafted_steps, table.tokens - table.accepted)
+    steps = counted.where(which.speculating(table), table.tokens)
     table["step_s"] = table.decode_s / steps.where(steps > 0)
     table["tpot"] = table.decode_s / table.tokens
     table["al"] = 1 + (table.accepted / table.drafts.where(table.drafts > 0)).fillna(0)

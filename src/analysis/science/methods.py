@@ -35,14 +35,13 @@ def side_by_side(cells: pd.DataFrame, requests: pd.DataFrame, floor: NoiseFloor)
     costs = costmodel.step_cost(steps)[[*KEYS, "rho"]]
     steps["per_step"] = steps.step_s / steps.tpot
     paired = speedup.paired(requests)
-    timing = (
-        cells[cells.experiment == "timing"].groupby(KEYS, as_index=False)[["drafts", "draft_tokens", "accepted"]].sum()
-    )
-    undrafted = requests[requests.experiment == "timing"].groupby(KEYS, as_index=False).undrafted_steps.sum()
-    table = paired.merge(costs, on=KEYS).merge(timing, on=KEYS).merge(undrafted, on=KEYS)
+    counts = ["requests", "completion_tokens", "drafts", "draft_tokens", "accepted"]
+    timing = cells[cells.experiment == "timing"].groupby(KEYS, as_index=False)[counts].sum()
+    table = paired.merge(costs, on=KEYS).merge(timing, on=KEYS)
     table = table.merge(steps.groupby(KEYS, as_index=False).per_step.mean(), on=KEYS)
     table["method"] = table.arm.map(lambda name: speculator.of_arm(name)[0].method)
-    table["drafted"] = table.drafts / (table.drafts + table.undrafted_steps)
+    all_steps = (table.completion_tokens - table.requests) / table.per_step  # the first token comes with the prompt
+    table["drafted"] = (table.drafts / all_steps).clip(upper=1)
     table["ar"] = table.accepted / table.draft_tokens.where(table.draft_tokens > 0)
     table["al"] = 1 + table.accepted / table.drafts.where(table.drafts > 0)
     table["verdict"] = [speedup.verdict(row, floor) for _, row in table.iterrows()]
