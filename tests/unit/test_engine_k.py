@@ -126,7 +126,9 @@ def test_fly_needs_the_word_lossy_and_texts_to_compare():
     assert "greedy_tokens is 0" in refused(**fly, lossy=True, greedy_tokens=0).why
     assert "at least 2" in refused(**fly, lossy=True, k=1, k_values=[1]).why
     made = plan.make(study(**fly, lossy=True))
-    assert {c.arm.name for c in made.needed("losslessness")} == {"baseline", "mtp-k4", "mtp-k4@fly"}
+    assert {c.arm.name for c in made.needed("losslessness")} == {"baseline", "mtp-k4", "mtp-k4@fly-lossy"}
+    own = {"name": "entropy", "baseline": False, "k_values": [4], "speculative": {"rejection_sample_method": "fly"}}
+    assert "its name does not say so" in refused(variants=[own], engine_k=[], batch_table=None, lossy=True).what
 
 
 @pytest.mark.parametrize(("way", "words"), [("block", "only valid"), ("adaptive", "does not follow")])

@@ -10,6 +10,8 @@ import pandera.pandas as pa
 from analysis.errors import StoreError
 from analysis.records import withheld
 from analysis.records.withheld import repetition
+from analysis.study.engine_k import WAYS
+from analysis.study.graphs import SIDES
 from analysis.study.speculator import SPECULATORS
 
 EXPERIMENTS = ("timing", "concurrency", "code", "greedy", "raw", "context", "output")
@@ -27,6 +29,7 @@ _KEYS = {
     "repeat": pa.Column(int, pa.Check.ge(1)),
     "context_tokens": pa.Column(int, pa.Check.ge(0)),  # 0: the prompt as it is
     "output_tokens": pa.Column(int, pa.Check.ge(0)),  # 0: not measured for its length of answer
+    "way": pa.Column(str, pa.Check.isin(["", *WAYS])),  # how the engine chooses K or verifies; empty: fixed K
 }
 _COUNT = pa.Column(int, pa.Check.ge(0))
 _SECONDS = pa.Column(float, pa.Check.ge(0))
@@ -46,6 +49,7 @@ CELLS = pa.DataFrameSchema(
         "generation_tokens": _COUNT,
         "prefix_hits": _COUNT,
         "preemptions": _COUNT,
+        "in_graphs": pa.Column(str, pa.Check.isin(SIDES)),
     },
     coerce=True,
     strict="filter",
@@ -87,7 +91,7 @@ POSITIONS = pa.DataFrameSchema(
 
 #: Column that a frame gained after records were already kept -> the value it has in those. An entry here, and the
 #: column in its frame above, is all that a new column takes; `analysis.records.store.FORMAT` stays.
-DEFAULTS: dict[str, Any] = {"context_tokens": 0, "output_tokens": 0}
+DEFAULTS: dict[str, Any] = {"context_tokens": 0, "output_tokens": 0, "way": "", "in_graphs": "not known"}
 
 
 def cells(records: list[dict[str, Any]]) -> pd.DataFrame:

@@ -22,6 +22,7 @@ import pandas as pd
 from analysis.errors import StoreError
 from analysis.places import RECORDS
 from analysis.records import schema
+from analysis.study import engine_k, graphs
 from analysis.study.plan import Cell
 
 #: The form of the records. It changes only when old records can no longer be read as they are: a key or a file that
@@ -129,7 +130,7 @@ class Store:
         requests = [r for r in self._records["requests"] if (r["cell_id"], r["launch_id"]) in kept]
         launches = sorted({r["launch_id"] for r in good.values()})
         return Frames(
-            cells=schema.cells([{**keys[c], **_counts(r)} for c, r in good.items()]),
+            cells=schema.cells([{**keys[c], **_counts(r), **self._side(plan[c], r)} for c, r in good.items()]),
             requests=schema.requests([{**keys[r["cell_id"]], **r} for r in requests]),
             positions=schema.positions(
                 [
@@ -140,6 +141,18 @@ class Store:
             ),
             launches=schema.launches([self._launch(i, good.values()) for i in launches]),
         )
+
+    def _side(self, cell: Cell, record: dict[str, Any]) -> dict[str, str]:
+        """Whether the cell's decode steps ran inside the graphs that its launch captured; see `graphs.side`."""
+        name = record["launch_id"]
+        if name not in self._facts:
+            self._facts[name] = self.launch(name).get("facts") or {}
+        return {"in_graphs": graphs.side(cell.arm, self._facts[name], cell.concurrency)}
+
+    @cached_property
+    def _facts(self) -> dict[str, dict[str, Any]]:
+        """Startup facts by launch; a launch's record is written once."""
+        return {}
 
     def _launch(self, launch_id: str, cells: Iterable[dict[str, Any]]) -> dict[str, Any]:
         """A launch's record; its causes are those of the launch and then those of its cells, each with the cell's label."""
@@ -345,6 +358,7 @@ def _keys(cell: Cell, record: dict[str, Any]) -> dict[str, Any]:
         "repeat": cell.repeat,
         "context_tokens": cell.context.tokens if cell.context else 0,
         "output_tokens": cell.sampling.max_tokens if cell.experiment == "output" else 0,
+        "way": engine_k.of_arm(cell.arm),
     }
 
 

@@ -18,7 +18,14 @@ _COUNTS = ["requests", "completion_tokens", "drafts", "draft_tokens", "accepted"
 
 
 def by_arm(cells: pd.DataFrame, by: Sequence[str] = ("variant", "arm", "k", "workload")) -> pd.DataFrame:
-    """AL [tokens/step] and AR of the speculating arms. In: cell frame. Out: one row per group with counts, al, ar."""
+    """AL [tokens/step] and AR of the speculating arms. In: cell frame. Out: one row per group with counts, al, ar.
+
+    Arms whose counters count slots are left out (`analysis.science.load.chosen` has them): theirs is not the drafter's.
+    """
+    return _sums(cells[which.of_the_drafter(cells)], by)
+
+
+def _sums(cells: pd.DataFrame, by: Sequence[str] = ("variant", "arm", "k", "workload")) -> pd.DataFrame:
     sums = cells[which.speculating(cells)].groupby(list(by), as_index=False)[_COUNTS].sum()
     sums["al"] = 1 + sums.accepted / sums.drafts.where(sums.drafts > 0)
     sums["ar"] = sums.accepted / sums.draft_tokens.where(sums.draft_tokens > 0)
@@ -29,7 +36,12 @@ def by_position(positions: pd.DataFrame, by: Sequence[str] = ("variant", "arm", 
     """p_i with its Wilson interval, and c_i. In: position frame. Out: one row per group and position (0-based).
 
     The interval treats drafts as independent, which neighbours in a text are not: read it as a lower bound of the spread.
+    Arms whose counters count slots are left out: what was not verified counts there as rejected.
     """
+    return _positions(positions[which.of_the_drafter(positions)], by)
+
+
+def _positions(positions: pd.DataFrame, by: Sequence[str] = ("variant", "arm", "k", "workload")) -> pd.DataFrame:
     sums = positions.groupby([*by, "position"], as_index=False)[["drafts", "accepted"]].sum()
     sums["p"] = sums.accepted / sums.drafts.where(sums.drafts > 0)
     bounds = [wilson(int(a), int(d)) for a, d in zip(sums.accepted, sums.drafts, strict=True)]
@@ -51,21 +63,27 @@ def ledger(cells: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFrame:
 
     Out: counts; ``sum_positions``-free residual: completion tokens − (requests + drafts + accepted) = undrafted steps
     − cut tokens; both from the engine's per-request ledger where it has one (``explained``), so that ``unexplained``
-    is 0 where every token is accounted for, NaN where the engine reports no ledger.
+    is 0 where every token is accounted for, NaN where the engine reports no ledger. A step with K = 0 by the batch is in no
+    record: there the tokens that no recorded step made are such steps.
     """
     cells = cells[which.speculating(cells)]
-    speculating = requests[which.speculating(requests)].assign(
-        undrafted=lambda r: r.undrafted_steps,
-        made=lambda r: 1 + r.steps + r.step_accepted,  # the first token comes with the prompt; each step gives one more
-    )
+    speculating = requests[which.speculating(requests)]
+    by_batch = speculating.way.eq("by_batch") if "way" in speculating else pd.Series(False, index=speculating.index)
+    made = (
+        1 + speculating.steps + speculating.step_accepted
+    )  # the first token comes with the prompt; each step gives one
+    unrecorded = (speculating.completion_tokens - made).clip(lower=0).where(by_batch, 0)
+    recorded = (speculating.steps > 0) | by_batch
     speculating = speculating.assign(
-        cut=(speculating.made - speculating.completion_tokens).where(speculating.steps > 0)
+        undrafted=speculating.undrafted_steps + unrecorded,
+        cut=(made + unrecorded - speculating.completion_tokens).where(recorded),
+        recorded=recorded,
     )
     keys = ["variant", "arm", "k", "workload"]
     table = cells.groupby(keys)[_COUNTS].sum()
     table["residual"] = table.completion_tokens - (table.requests + table.drafts + table.accepted)
     per_request = speculating.groupby(keys).agg(
-        undrafted=("undrafted", "sum"), cut=("cut", "sum"), known=("steps", lambda s: bool((s > 0).all()))
+        undrafted=("undrafted", "sum"), cut=("cut", "sum"), known=("recorded", "all")
     )
     table = table.join(per_request)
     table["unexplained"] = (table.residual - (table.undrafted - table.cut)).where(table.known)
@@ -73,9 +91,14 @@ def ledger(cells: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFrame:
 
 
 def identities(cells: pd.DataFrame, positions: pd.DataFrame) -> pd.DataFrame:
-    """Checks of every speculating arm and workload: (identity, left side, right side, holds)."""
-    sums = by_arm(cells)
-    p = by_position(positions).groupby(["arm", "workload"]).agg(accepted=("accepted", "sum"), sum_p=("p", "sum"))
+    """Checks of every speculating arm and workload: (identity, left side, right side, holds).
+
+    They hold for every way in which an engine chooses K, with one difference. K fixed, or adaptive (slots that were not
+    verified count as drafted and rejected): every draft has K tokens but at the end of an answer. By batch: a step with
+    K = 0 counts no draft, and one below the arm's K fewer tokens; positions beyond a step's K count as rejected.
+    """
+    sums = _sums(cells)
+    p = _positions(positions).groupby(["arm", "workload"]).agg(accepted=("accepted", "sum"), sum_p=("p", "sum"))
     rows = []
     for r in sums.itertuples():
         sums_of_arm = p.loc[(r.arm, r.workload)]

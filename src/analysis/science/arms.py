@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.study import speculator
+from analysis.study import engine_k, speculator
 
 
 def speculating(frame: pd.DataFrame) -> pd.Series:
@@ -25,6 +25,21 @@ def baselines(frame: pd.DataFrame) -> pd.DataFrame:
     main = own[own.variant == "main"]
     without = [v for v in frame.variant.unique() if v not in set(own.variant)]
     return pd.concat([own, *(main.assign(variant=v) for v in without)])
+
+
+def of_the_drafter(frame: pd.DataFrame) -> pd.Series:
+    """True for the rows whose counts by position are the drafter's: not those of arms whose engine chooses how many drafts
+    are verified, and counts the others as rejected (`engine_k.Way.slots`)."""
+    if "way" not in frame:
+        return pd.Series(True, index=frame.index)
+    return ~frame.way.map(engine_k.slots).astype(bool)
+
+
+def lossy(frame: pd.DataFrame) -> pd.Series:
+    """True for the rows of arms that may change what the model says."""
+    if "way" not in frame:
+        return pd.Series(False, index=frame.index)
+    return frame.way.map(engine_k.lossy).astype(bool)
 
 
 def only_arm(frame: pd.DataFrame, arm: str | None) -> str:

@@ -27,9 +27,11 @@ def step_time(cells: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFrame:
     request's first token comes with its prompt, so T - 1 tokens are decoded; steps = drafts + undrafted steps, and T - 1
     at the baseline. (T - 1 - accepted would leave out the tokens that the last step accepts beyond the length asked for:
     at 96 tokens and K = 8 a fifth of the step time.)
+    Arms whose engine chooses how much is verified are left out: their steps have no one K.
     Out: step_s [s], tpot [s/token], al [tokens/step] (1 + accepted/drafts; 1 at the baseline).
     """
     keys = [*KEYS, "launch"]
+    cells, requests = cells[which.of_the_drafter(cells)], requests[which.of_the_drafter(requests)]
     timing = requests[(requests.experiment == "timing") & (requests.completion_tokens > 1)]
     decoded = timing.assign(tokens=timing.completion_tokens - 1)
     decoded["decode_s"] = decoded.tpot * decoded.tokens

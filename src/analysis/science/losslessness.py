@@ -20,7 +20,8 @@ def pairs(requests: pd.DataFrame) -> pd.DataFrame:
     Out: comparison (``baseline ~ baseline`` or ``baseline ~ <arm>``), arm, k, workload, prompt_id, same (bool),
     common (share of the shorter text before the first difference).
     """
-    greedy = requests[(requests.experiment == "greedy") & (requests.variant == "main")]
+    wanted = (requests.variant == "main") | arms.lossy(requests)
+    greedy = requests[(requests.experiment == "greedy") & wanted]
     base = greedy[arms.baseline(greedy) & (greedy.repeat == 1)].set_index(["workload", "prompt_id"]).text
     rows = []
     for (arm, k, repeat), group in greedy.groupby(["arm", "k", "repeat"]):

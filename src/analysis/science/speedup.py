@@ -172,16 +172,20 @@ def concurrency(cells: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFrame:
     """Throughput by arm, workload and level of concurrency.
 
     Out: aggregate [tok/s] = completion tokens / wall seconds of the cell; per_request [tok/s] mean and sd over requests;
-    scaling = aggregate / aggregate at the lowest level; over_baseline = aggregate / the baseline's at the same level.
+    scaling = aggregate / aggregate at the lowest level; over_baseline = aggregate / the baseline's at the same level, with
+    lo, hi (95 % over launches, NaN for one); in_graphs: one of `graphs.SIDES`; way: how the engine chooses K.
     """
     level = ["variant", "arm", "k", "workload", "concurrency"]
     part = cells[cells.experiment == "concurrency"]
+    part = part.assign(**{c: v for c, v in {"in_graphs": "not known", "way": ""}.items() if c not in part})
     table = part.groupby(level).agg(
         tokens=("completion_tokens", "sum"),
         wall=("wall_s", "sum"),
         requests=("requests", "sum"),
         preemptions=("preemptions", "sum"),
         cells=("cell_id", "size"),
+        in_graphs=("in_graphs", lambda sides: sides.iloc[0] if sides.nunique() == 1 else "not known"),
+        way=("way", "first"),
     )
     table["aggregate_tok_s"] = table.tokens / table.wall
     in_load = requests[requests.experiment == "concurrency"].groupby(level)
@@ -202,7 +206,24 @@ def concurrency(cells: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFrame:
         table.aggregate_tok_s
         / base.reindex(pd.MultiIndex.from_frame(table[["variant", "workload", "concurrency"]])).to_numpy()
     )
-    return table.drop(columns=["tokens", "wall"])
+    return table.drop(columns=["tokens", "wall"]).merge(_over_launches(part), on=level, how="left")
+
+
+def _over_launches(cells: pd.DataFrame) -> pd.DataFrame:
+    """95 % interval of the ratio to the baseline, from one ratio per launch; NaN for fewer than two."""
+    level = ["variant", "arm", "k", "workload", "concurrency"]
+    speed = cells.groupby([*level, "launch"], as_index=False)[["completion_tokens", "wall_s"]].sum()
+    speed["value"] = speed.completion_tokens / speed.wall_s
+    place = ["variant", "workload", "concurrency", "launch"]
+    base = _baselines(speed).set_index(place).value
+    speed["ratio"] = speed.value / base.reindex(pd.MultiIndex.from_frame(speed[place])).to_numpy()
+    rows = [
+        (*key, *ratio_interval(group.ratio.dropna()))
+        if which.speculating(group).all()
+        else (*key, float("nan"), float("nan"))
+        for key, group in speed.groupby(level)
+    ]
+    return pd.DataFrame(rows, columns=[*level, "lo", "hi"])
 
 
 def floor(requests: pd.DataFrame) -> NoiseFloor:

@@ -139,6 +139,12 @@ def check(arm: Arm, *, lossy: bool, greedy_tokens: int, hardware: str | None) ->
             why='vLLM: "FLy verification is a lossy speculative decoding method and may degrade model outputs."',
             fix="Set lossy: true in the study file to measure it all the same; its arms are then named as lossy.",
         )
+    if way.lossy and "lossy" not in arm.variant:
+        raise ParamsError(
+            f"The arm {arm.name} is lossy, and its name does not say so.",
+            why="Tables and figures show an arm by its name.",
+            fix=f"Name the variant {arm.variant}-lossy, or ask for it by engine_k: [fly].",
+        )
     if way.lossy and not greedy_tokens:
         raise ParamsError(
             f"The arm {arm.name} is lossy, and its output is compared with nothing.",

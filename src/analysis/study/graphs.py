@@ -8,9 +8,9 @@ an H100 (26B-A4B shapes, K = 4: a speedup of 1.64 at 96 streams, 0.85 at 112, 1.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from analysis import shapes
 from analysis.study import engine_k
@@ -25,8 +25,11 @@ RELEASES = ((0, 32), (0, 33))
 #: GB10 (SM121) is not of it.
 DEFAULT_LARGEST = 512
 LARGEST_OF_FAMILY = {10: 1024}
-#: Sequences that vLLM serves at once where a study does not say: enough that the largest size decides.
-DEFAULT_SEQUENCES = 256
+#: Sequences that vLLM serves at once where a study does not say, at most: enough that the largest size decides.
+DEFAULT_SEQUENCES = 1024
+#: Where the steps of a measurement ran, by its launch's log: all inside captured graphs, larger than any of them, with an
+#: engine that captures none (eager mode, CPU), or with one whose log does not say.
+SIDES = ("inside", "outside", "none", "not known")
 
 
 def step_tokens(streams: int, k: int) -> int:
@@ -91,9 +94,21 @@ def holds(arm: Arm, found: Captured, streams: int) -> bool:
     An arm whose engine chooses K by the batch drafts what its table says there; where verification is adaptive, the
     engine may verify as little as one token per stream, and is inside as long as that fits.
     """
-    if engine_k.of(arm.speculative) == "adaptive":
-        return streams <= found.largest
-    return found.holds(streams, engine_k.tokens_at(arm.speculative, arm.k, streams))
+    running = min(streams, found.sequences)
+    if engine_k.of_arm(arm) == "adaptive":
+        return running <= found.largest
+    return found.holds(running, engine_k.tokens_at(arm.speculative, arm.k, running))
+
+
+def side(arm: Arm, facts: Mapping[str, Any], streams: int) -> str:
+    """One of `SIDES` for a measurement, by the startup facts of its launch (``capture_sizes``, ``eager``)."""
+    sizes = facts.get("capture_sizes") or ()
+    if facts.get("eager") or facts.get("max_capture_size") == 0 or facts.get("graph_mode") == "NONE":
+        return "none"
+    if not sizes:
+        return "not known"
+    found = Captured(tuple(sizes), arm.server.max_num_seqs or DEFAULT_SEQUENCES)
+    return "inside" if holds(arm, found, streams) else "outside"
 
 
 def covering(arm: Arm, streams: Iterable[int]) -> int | None:
@@ -102,7 +117,9 @@ def covering(arm: Arm, streams: Iterable[int]) -> int | None:
     vLLM keeps a size of its own grid: a multiple of 8 up to 256, of 16 above.
     """
     server = arm.server
-    return _covering(max(streams), arm.k, server.max_num_seqs or DEFAULT_SEQUENCES, server.max_num_batched_tokens)
+    return _covering(
+        max(_running(arm, streams)), arm.k, server.max_num_seqs or DEFAULT_SEQUENCES, server.max_num_batched_tokens
+    )
 
 
 def _covering(streams: int, k: int, sequences: int, tokens: int | None) -> int | None:
@@ -127,7 +144,7 @@ def uncovered(arm: Arm, streams: Iterable[int], hardware: str | None = None) -> 
     """Whether the widest step that the arm may take at some load has no full graph: what `graphs: cover` mends."""
     found = captured(arm, hardware)
     return found is not None and not all(
-        found.holds(s, engine_k.tokens_at(arm.speculative, arm.k, s)) for s in set(streams)
+        found.holds(s, engine_k.tokens_at(arm.speculative, arm.k, s)) for s in _running(arm, streams)
     )
 
 
@@ -142,7 +159,7 @@ def cut_size(arm: Arm) -> int | None:
 
 def sentence(arm: Arm, streams: Iterable[int], hardware: str | None = None) -> str:
     """What is beyond the graphs of an arm, or wrong with its size, and the flag that covers it; empty where nothing is."""
-    loads = sorted(set(streams))
+    loads = _running(arm, streams)
     flag = covering(arm, loads)
     if (kept := cut_size(arm)) is not None:
         return (
@@ -170,6 +187,11 @@ def sentence(arm: Arm, streams: Iterable[int], hardware: str | None = None) -> s
             f"server.max_num_batched_tokens {room[1]}"
         )
     )
+
+
+def _running(arm: Arm, streams: Iterable[int]) -> list[int]:
+    """The loads as the engine runs them, in order: never more requests at once than it serves."""
+    return sorted({min(s, arm.server.max_num_seqs or DEFAULT_SEQUENCES) for s in streams})
 
 
 def _given(arm: Arm) -> int | None:

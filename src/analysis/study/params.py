@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, JsonValue, PositiveFloat, PositiveI
 from analysis.frozen import Frozen
 from analysis.places import inside
 from analysis.study import axes
-from analysis.study.engine_k import settings_of
+from analysis.study.engine_k import WAYS, settings_of
 from analysis.study.engines import ENGINES
 from analysis.study.fingerprint import folder_hash
 from analysis.study.own import PromptFile
@@ -336,7 +336,7 @@ class Study(Frozen):
         """The families of arms: the main one, the variants, and one for each way in which the engine chooses K."""
         ways = (
             Variant(
-                name=way.replace("_", "-"),
+                name=way.replace("_", "-") + "-lossy" * WAYS[way].lossy,
                 speculative=settings_of(way, self.batch_table),
                 k_values=(self.k,),
                 baseline=False,
