@@ -9,7 +9,7 @@ import pytest
 
 from analysis.science import acceptance, losslessness, speedup
 from analysis.science.stats import NoiseFloor
-from analysis.show import figures
+from analysis.show import figures, under_load
 from analysis.show.outputs import PLOTLY_MIME
 
 FLOOR = NoiseFloor(1.05, "launches", 2)
@@ -72,11 +72,11 @@ FIGURES = {
         "The fastest K depends on the work: K = 4 for Python code, K = 1 for Japanese finance",
     ),
     "throughput": (
-        lambda f: figures.throughput(speedup.concurrency(f["cells"], f["requests"]), "measured"),
+        lambda f: under_load.throughput(speedup.concurrency(f["cells"], f["requests"]), "measured"),
         "The highest throughput is 31 tok/s: MTP with K = 4, Japanese finance, 4 streams",
     ),
     "gain_under_load": (
-        lambda f: figures.gain_under_load(speedup.concurrency(f["cells"], f["requests"]), "measured"),
+        lambda f: under_load.gain(speedup.concurrency(f["cells"], f["requests"]), "measured"),
         "The gain shrinks with load: 2.00× at 1 stream, 1.25× at 4",
     ),
     "acceptance_by_position": (
@@ -170,7 +170,7 @@ def test_the_title_of_the_load_figure_follows_the_trend(gains, word):
     table = pd.DataFrame(
         {"variant": "main", "arm": "mtp-k4", "k": 4, "workload": "w", "concurrency": [1, 8], "over_baseline": gains}
     ).assign(aggregate_tok_s=[10.0, 50.0])
-    title = figures.gain_under_load(table, "miniature").title
+    title = under_load.gain(table, "miniature").title
     assert title == f"The gain {word} with load: {gains[0]:.2f}× at 1 stream, {gains[1]:.2f}× at 8"
 
 

@@ -11,7 +11,7 @@ import pytest
 from analysis.science import acceptance, generated, losslessness, speedup
 from analysis.science.stats import NoiseFloor
 from analysis.servers import facts
-from analysis.show import sentences, tables
+from analysis.show import sentences, tables, under_load
 from analysis.study import plan
 
 FLOOR = NoiseFloor(1.05, "launches", 6)
@@ -142,8 +142,8 @@ def test_the_load_table_and_its_sentence(build):
     rows = [(0, 1, 10.0), (0, 4, 3.125), (4, 1, 5.0), (4, 4, 2.5)]
     made = [{**load, "k": k, "concurrency": c, "wall_s": w, "seconds": w} for k, c, w in rows]
     table = speedup.concurrency(build.cells(*made), build.requests(*made))
-    assert len(cells_of(tables.concurrency(table))) == 4
-    assert sentences.load(table) == (
+    assert len(cells_of(under_load.speeds(table))) == 4
+    assert under_load.reading(table) == (
         "At 4 streams baseline gives 32 tok/s, 3.2 times its single stream, "
         "MTP with K = 4 gives 40 tok/s, 2.0 times its single stream (means over workloads)."
     )

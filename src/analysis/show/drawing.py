@@ -74,9 +74,13 @@ def lines(
     panel: str | None = None,
     lo: str | None = None,
     hi: str | None = None,
+    hollow: str | None = None,
 ):
-    """A line with markers for each ``series``; one panel for each value of ``panel``. ``lo`` and ``hi`` are whiskers."""
-    return _draw(frame, x, y, series, axes, style, panel, lo, hi, bars=False)
+    """A line with markers for each ``series``; one panel for each value of ``panel``. ``lo`` and ``hi`` are whiskers.
+
+    Where ``hollow`` (a column of booleans) changes, the line breaks; points where it is true have no filling.
+    """
+    return _draw(frame, x, y, series, axes, style, panel, lo, hi, hollow, bars=False)
 
 
 def bars(
@@ -91,10 +95,10 @@ def bars(
     hi: str | None = None,
 ):
     """Grouped bars: a group for each ``x``, a bar for each ``series``; as `lines` otherwise."""
-    return _draw(frame, x, y, series, axes, style, panel, lo, hi, bars=True)
+    return _draw(frame, x, y, series, axes, style, panel, lo, hi, None, bars=True)
 
 
-def _draw(frame, x, y, series, axes, style, panel, lo, hi, *, bars):
+def _draw(frame, x, y, series, axes, style, panel, lo, hi, hollow, *, bars):
     names = list(dict.fromkeys(frame[series]))
     panels = list(dict.fromkeys(frame[panel])) if panel else [""]
     live = make_subplots(
@@ -132,6 +136,7 @@ def _draw(frame, x, y, series, axes, style, panel, lo, hi, *, bars):
                         y,
                         lo,
                         hi,
+                        hollow,
                         bars,
                         column + 1,
                         number,
@@ -171,7 +176,7 @@ def _draw(frame, x, y, series, axes, style, panel, lo, hi, *, bars):
     return live, still
 
 
-def _series(live, axis, own, name, look, x, y, lo, hi, bars, column, number, count, xs) -> None:
+def _series(live, axis, own, name, look, x, y, lo, hi, hollow, bars, column, number, count, xs) -> None:
     has_interval = lo is not None and own[lo].notna().any()
     whiskers = None
     if has_interval:
@@ -212,6 +217,7 @@ def _series(live, axis, own, name, look, x, y, lo, hi, bars, column, number, cou
             linewidth=0,
         )
         return
+    empty = own[hollow].astype(bool).tolist() if hollow else [False] * len(own)
     live.add_scatter(
         x=own[x],
         y=own[y],
@@ -220,26 +226,56 @@ def _series(live, axis, own, name, look, x, y, lo, hi, bars, column, number, cou
         showlegend=column == 1,
         mode="lines+markers",
         line={"color": look.color, "dash": look.dash},
-        marker={"symbol": look.symbol},
+        marker={"symbol": [f"{look.symbol}-open" if e else look.symbol for e in empty] if any(empty) else look.symbol},
         error_y=whiskers,
         row=1,
         col=column,
     )
-    sns.lineplot(
-        data=own,
-        x=x,
-        y=y,
-        ax=axis,
-        color=look.color,
-        marker=look.mpl_marker,
-        linestyle=look.mpl_linestyle,
-        label=words.name(name),
-        legend=False,
-        errorbar=None,
-        markeredgewidth=0,
-    )
+    if any(empty) and not all(empty):
+        _break(live.data[-1], empty)
+    for number, part in enumerate(_stretches(own, empty)):
+        sns.lineplot(
+            data=part,
+            x=x,
+            y=y,
+            ax=axis,
+            color=look.color,
+            marker=look.mpl_marker,
+            linestyle=look.mpl_linestyle,
+            label=words.name(name) if number == 0 else None,
+            legend=False,
+            errorbar=None,
+            **(
+                {"markerfacecolor": "none", "markeredgecolor": look.color}
+                if empty[own.index.get_loc(part.index[0])]
+                else {"markeredgewidth": 0}
+            ),
+        )
     if spread is not None:
         axis.errorbar(own[x], own[y], yerr=spread, fmt="none", ecolor=look.color, capsize=2, lw=1)
+
+
+def _stretches(own: pd.DataFrame, empty: list[bool]) -> list[pd.DataFrame]:
+    """The rows in stretches within which all points are filled, or all are hollow."""
+    turns = [i for i in range(1, len(empty)) if empty[i] != empty[i - 1]]
+    return [own.iloc[a:b] for a, b in zip([0, *turns], [*turns, len(own)], strict=True)]
+
+
+def _break(trace, empty: list[bool]) -> None:
+    """Put a gap into a line where its points turn from filled to hollow or back."""
+    turns = [i for i in range(1, len(empty)) if empty[i] != empty[i - 1]]
+    for name in ("x", "y"):
+        values = list(trace[name])
+        for turn in reversed(turns):
+            values.insert(turn, None)
+        trace[name] = values
+    symbols = list(trace.marker.symbol)
+    for turn in reversed(turns):
+        symbols.insert(turn, symbols[turn])
+        for side in ("array", "arrayminus"):
+            if trace.error_y[side] is not None:
+                trace.error_y[side] = [*trace.error_y[side][:turn], 0, *trace.error_y[side][turn:]]
+    trace.marker.symbol = symbols
 
 
 def _marks(live, axis, axes: Axes, column: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.science import arms
 from analysis.science.stats import NoiseFloor
 from analysis.show import drawing, words
 from analysis.show.drawing import Axes
@@ -103,55 +102,6 @@ def speedup_by_k(sweep: pd.DataFrame, floor: NoiseFloor, stamp: str) -> Figure:
         )
         + ".",
         sweep.drop(columns="variant"),
-        stamp,
-        headline=True,
-    )
-
-
-def throughput(table: pd.DataFrame, stamp: str) -> Figure:
-    """Aggregate tok/s over concurrent streams, one panel per workload. In: `speedup.concurrency`."""
-    levels = sorted(table.concurrency.unique())
-    axes = Axes("concurrent streams", "aggregate [tok/s]", log_x=True, ticks=levels)
-    live, still = drawing.lines(
-        table, "concurrency", "aggregate_tok_s", "arm", axes, drawing.style_of_arm, panel="workload"
-    )
-    top = table.loc[table.aggregate_tok_s.idxmax()]
-    return Figure(
-        live,
-        still,
-        f"The highest throughput is {top.aggregate_tok_s:.0f} tok/s: {words.arm(top.arm)}, {words.workload(top.workload)}, {top.concurrency} streams",
-        "Completion tokens of all streams over the wall time of the measurement. Each level is one measurement per launch.",
-        "Lines over streams: "
-        + "; ".join(
-            f"{words.workload(r.workload)}, {words.arm(r.arm)}, {r.concurrency}: {r.aggregate_tok_s:.0f} tok/s"
-            for r in table.itertuples()
-        )
-        + ".",
-        table.drop(columns="variant"),
-        stamp,
-    )
-
-
-def gain_under_load(table: pd.DataFrame, stamp: str) -> Figure:
-    """Aggregate of the MTP arm over the baseline's at the same load. In: `speedup.concurrency`."""
-    part = table[arms.speculating(table)]
-    levels = sorted(part.concurrency.unique())
-    axes = Axes("concurrent streams", "aggregate over the baseline's [×]", level=1.0, log_x=True, ticks=levels)
-    live, still = drawing.lines(part, "concurrency", "over_baseline", "workload", axes, drawing.workload_style)
-    first, last = (
-        part[part.concurrency == levels[0]].over_baseline.mean(),
-        part[part.concurrency == levels[-1]].over_baseline.mean(),
-    )
-    trend = "shrinks" if last < first * 0.95 else "grows" if last > first * 1.05 else "stays"
-    return Figure(
-        live,
-        still,
-        f"The gain {trend} with load: {first:.2f}× at {levels[0]} stream{'s' if levels[0] > 1 else ''}, {last:.2f}× at {levels[-1]}",
-        "Aggregate tok/s of the MTP arm over the baseline's at the same number of streams; the title has the mean over workloads.",
-        "Lines over streams: "
-        + "; ".join(f"{words.workload(r.workload)}, {r.concurrency}: {r.over_baseline:.2f}×" for r in part.itertuples())
-        + ".",
-        part[["arm", "workload", "concurrency", "aggregate_tok_s", "over_baseline"]],
         stamp,
         headline=True,
     )

@@ -78,22 +78,6 @@ def late(late: pd.DataFrame) -> str:
     )
 
 
-def load(table: pd.DataFrame) -> str:
-    """One sentence on scaling. In: `speedup.concurrency`."""
-    means = table.groupby(["arm", "k", "concurrency"], as_index=False)[
-        ["aggregate_tok_s", "scaling", "over_baseline"]
-    ].mean()
-    top = means[means.concurrency == means.concurrency.max()].sort_values("k")
-    return (
-        f"At {int(top.concurrency.iloc[0])} streams "
-        + ", ".join(
-            f"{words.arm(r.arm)} gives {r.aggregate_tok_s:.0f} tok/s, {r.scaling:.1f} times its single stream"
-            for r in top.itertuples()
-        )
-        + " (means over workloads)."
-    )
-
-
 def ledger(ledger: pd.DataFrame, identities: pd.DataFrame) -> str:
     """Whether the token counts add up. In: `acceptance.ledger`, `acceptance.identities`."""
     held = f"{int(identities.holds.sum())} of {len(identities)} checks of the counters hold"

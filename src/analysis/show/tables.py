@@ -178,23 +178,6 @@ def recommendation(table: pd.DataFrame) -> Table:
     )
 
 
-def concurrency(table: pd.DataFrame) -> Table:
-    """Aggregate and per-request speed by load. In: `speedup.concurrency`."""
-    formats = {
-        "aggregate_tok_s": ".1f",
-        "per_request": ".1f",
-        "per_request_sd": ".1f",
-        "ttft": ".3f",
-        "scaling": _TIMES,
-        "over_baseline": _TIMES,
-    }
-    return Table(
-        table.drop(columns=["variant", "k", "cells"]),
-        "Speed under load: tokens of all streams per second, speed of each request, and the gain of MTP at the same number of streams",
-        formats,
-    )
-
-
 def acceptance(arms: pd.DataFrame) -> Table:
     """Drafts, draft tokens, accepted, AR, AL. In: `acceptance.by_arm`."""
     return Table(
