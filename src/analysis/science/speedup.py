@@ -215,7 +215,7 @@ def _over_launches(cells: pd.DataFrame) -> pd.DataFrame:
     speed = cells.groupby([*level, "launch"], as_index=False)[["completion_tokens", "wall_s"]].sum()
     speed["value"] = speed.completion_tokens / speed.wall_s
     place = ["variant", "workload", "concurrency", "launch"]
-    base = _baselines(speed).set_index(place).value
+    base = which.baselines(speed).set_index(place).value
     speed["ratio"] = speed.value / base.reindex(pd.MultiIndex.from_frame(speed[place])).to_numpy()
     rows = [
         (*key, *ratio_interval(group.ratio.dropna()))

@@ -96,23 +96,24 @@ def winners(table: pd.DataFrame, floor: NoiseFloor) -> Table:
     others = [", ".join(map(words.arm, names)) or "none" for names in table.as_good]
     near = f"within {floor.factor - 1:.1%} of it" if floor.known else "as fast"
     return Table(
-        table.drop(columns="as_good").assign(**{near: others}),
+        table[[c for c in table if c not in {"as_good", "in_graphs"} or c in _known(table)]].assign(**{near: others}),
         "Which setting is fastest at which load",
         {"aggregate_tok_s": ".1f", "over_baseline": _TIMES},
         "" if floor.known else "One launch per arm: how far a launch differs from itself is not known.",
     )
 
 
-def graphs(launches: pd.DataFrame) -> Table:
-    """What each launch captured, and what that cost. In: launch frame."""
+def graphs(launches: pd.DataFrame) -> Table | None:
+    """What each launch captured, and what that cost; None where no log names a size. In: launch frame."""
     columns = ["arm", "launch", "max_capture_size", "graph_mode", "capture_s", "capture_gib", "ready_s", "kv_tokens"]
     table = launches.reindex(columns=columns)
     kept = [c for c in columns if table[c].notna().any()]
+    if "max_capture_size" not in kept:
+        return None
     return Table(
         table[kept],
         "Captured CUDA graphs by the log of each launch: the largest step they hold, and what capturing took",
         {"max_capture_size": ".0f", "capture_s": ".0f", "capture_gib": ".2f", "ready_s": ".0f"},
-        "" if "max_capture_size" in kept else "No log names a size.",
     )
 
 
@@ -232,8 +233,8 @@ def _mark(row) -> str:
 
 
 def _known(table: pd.DataFrame) -> list[str]:
-    """The column in_graphs, where a log says anything."""
-    return ["in_graphs"] if "in_graphs" in table and (table.in_graphs != "not known").any() else []
+    """The column in_graphs, where an engine captured graphs and its log says so."""
+    return ["in_graphs"] if "in_graphs" in table and table.in_graphs.isin(["inside", "outside"]).any() else []
 
 
 def _caption(text: str, table: pd.DataFrame) -> str:

@@ -50,7 +50,6 @@ HEADINGS: Mapping[str, str] = {
     "capture_gib": "captured graphs [GiB]",
     "slots": "slots per draft [tokens]",
     "per_slot": "accepted per slot drafted",
-    "drafted": "steps with a draft",
     "tokens_per_step": "tokens per step",
     "draft_tokens": "draft tokens",
     "accepted": "accepted tokens",
