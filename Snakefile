@@ -13,7 +13,7 @@ OUT = f"reports/{STUDY}/notebooks"
 SOURCES = ROOT / "src" / "analysis"
 PAGE = sorted(path for path in (SOURCES / "report").rglob("*") if path.is_file() and path.suffix != ".pyc")
 # what no chapter imports: a change there runs no notebook
-APART = {"report", "miniature", "bench.py", "dummy.py", "graph.py", "__main__.py"}
+APART = {"report", "miniature", "bench.py", "dummy.py", "graph.py", "new_study.py", "__main__.py"}
 CODE = [path for path in sorted(SOURCES.rglob("*.py")) if path.relative_to(SOURCES).parts[0] not in APART]
 
 

@@ -58,6 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     ).add_argument("--dry-run", action="store_true", help="say which notebooks would run, and stop")
     add("lab", _lab, "JupyterLab on the notebooks", study=False)
     add("list", _list, "the studies in papermill_params", study=False)
+    add(
+        "new", _new, "write a commented study file for this machine, with a prompt file of your own", study=False
+    ).add_argument("name", help="name of the study: small letters, digits, - and .")
     command = add("plan", _plan, "launches, measurements, minutes and exact launch commands; starts nothing")
     command.add_argument(
         "--as", dest="form", choices=RENDERINGS, help="how to render the launches (default: the study's backend)"
@@ -155,6 +158,15 @@ def _list(arguments) -> int:
     for file in sorted(PARAMS.glob("*.yaml")):
         study = load_study(file)
         print(f"{study.study:28} {study.stamp:20} {study.title}")
+    return 0
+
+
+def _new(arguments) -> int:
+    from analysis import new_study
+
+    written = new_study.write(arguments.name)
+    print("\n".join(f"Written: {_shown(path)}" for path in written))
+    print(f"Put your prompts into the second, then: python -m analysis plan {arguments.name}")
     return 0
 
 

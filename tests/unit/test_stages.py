@@ -48,6 +48,7 @@ MAY_TOUCH = {
     "kernel": {"files"},
     "chapter": {"files", "processes", "clock"},
     "graph": {"files", "processes"},
+    "new_study": {"files"},
     "miniature": {"files", "processes", "network", "clock"},
     "dummy": {"files"},
     "bench": {"files", "processes", "network", "clock"},
