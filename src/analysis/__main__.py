@@ -182,10 +182,12 @@ def _plan(arguments) -> int:
     for arm, number in planned.launches():
         cells = planned.of(arm, number)
         print(
-            f"{number:>6}  {arm.name:28} {arm.k:>2} {len(cells):>12} {sum(len(c.requests) for c in cells):>9} {sum(c.tokens for c in cells):>15,}"
+            f"{number:>6}  {arm.name:28} {arm.k:>2} {len(cells):>12} {sum(len(c.requests) for c in cells):>9}"
+            f" {sum(c.tokens for c in cells):>15,}"
         )
     print(
-        f"\n{len(planned.launches())} launches, {len(planned.cells)} measurements, about {planned.minutes():.0f} minutes. Nothing was started.\n"
+        f"\n{len(planned.launches())} launches, {len(planned.cells)} measurements, about {planned.minutes():.0f}"
+        " minutes. Nothing was started.\n"
     )
     for line in filter(None, (graphs.sentence(arm, study.concurrency, study.hardware) for arm in planned.arms)):
         print(f"Outside the graphs: {line}.\n")

@@ -74,7 +74,10 @@ class Session:
             "drafter": s.drafter.model if s.drafter else "none",
             "arms": ", ".join(words.arm(a.name) for a in self.plan.arms),
             "workloads": ", ".join(map(words.workload, s.workloads)),
-            "timing": f"{s.timing_tokens} tokens per request, {'natural stop' if s.natural_stop else 'fixed length'}, {s.repeats} repeats, temperature {s.temperature:g}",
+            "timing": (
+                f"{s.timing_tokens} tokens per request, {'natural stop' if s.natural_stop else 'fixed length'},"
+                f" {s.repeats} repeats, temperature {s.temperature:g}"
+            ),
             "launches per arm": s.launches,
             "records": f"data/{s.records}/{s.study}, measure {s.measure}",
         }
@@ -101,7 +104,10 @@ class Session:
         if not wanted and plan.NEEDS[chapter]:
             raise MissingCells(
                 f"The study {self.study.study} has no measurements for this chapter.",
-                fix="Set code_programs (06, with a workload that has a check) or greedy_tokens (07) above 0 in its file; make study leaves the chapter out.",
+                fix=(
+                    "Set code_programs (06, with a workload that has a check) or greedy_tokens (07) above 0 in its"
+                    " file; make study leaves the chapter out."
+                ),
             )
         complete = self.store.complete()
         if self.study.measure == "missing" and any(c.id not in complete for c in wanted):

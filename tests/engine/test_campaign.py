@@ -334,7 +334,8 @@ def _run_in_background(study_folder, fault="hangs-mid-cell", environment=None):
         from analysis.study import plan, study_file
         from analysis.records import store
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore Ctrl-C
-        made = plan.make(study_file.load_study("miniature", k_values=[2], k=2, repeats=1, concurrency=[1], prompts="published", timing_tokens=9,
+        made = plan.make(study_file.load_study("miniature", k_values=[2], k=2, repeats=1, concurrency=[1], prompts="published",
+                                           timing_tokens=9,
             code_programs=0, greedy_tokens=0, warmup=1, remeasure=0, server={{"env": {{"FAULT": "{fault}"}}, "start_minutes": 0.5}}))
         campaign.ensure(made, made.cells, store.Store(made.study.study, root=Path({str(study_folder)!r})))
     """

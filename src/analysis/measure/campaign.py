@@ -349,8 +349,14 @@ def _warm_up(plan: Plan, arm: Arm, todo: list[Cell], client: Client, server, tra
     if arm.speculator.needs_drafter and useless and "acceptance" not in arm.server.allow:
         raise PreflightError(
             f"The drafter of arm {arm.name} is accepted {delta.accepted} times in {delta.draft_tokens} draft tokens.",
-            why="The drafter does not fit this target, or its weights were loaded wrongly (a quantised target on an unpatched preview image does that).",
-            fix="Pair the drafter with its own -it target; on a gemma4-0505 preview image mount the patched gemma4_mtp.py.",
+            why=(
+                "The drafter does not fit this target, or its weights were loaded wrongly (a quantised target on an"
+                " unpatched preview image does that)."
+            ),
+            fix=(
+                "Pair the drafter with its own -it target; on a gemma4-0505 preview image mount the patched"
+                " gemma4_mtp.py."
+            ),
         )
     return round(first.seconds, 4)
 

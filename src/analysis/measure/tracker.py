@@ -55,6 +55,7 @@ class Tracker:
         pace = self._seconds / self._tokens if self._tokens else 1 / self._plan.study.expect.tok_s
         left = (self._tokens_left * pace + (len(self._launches) - self._at) * self._plan.study.expect.start_s) / 60
         self._line.show(
-            f"{self._where} · measurement {self._measured + 1} of {len(self._todo)} ({cell.experiment}, {cell.workload}, {cell.concurrency} stream{'s' * (cell.concurrency > 1)})"
-            f" · request {self._answers} of {len(cell.requests)} · about {left:.0f} min left"
+            f"{self._where} · measurement {self._measured + 1} of {len(self._todo)} ({cell.experiment},"
+            f" {cell.workload}, {cell.concurrency} stream{'s' * (cell.concurrency > 1)}) · request {self._answers} of"
+            f" {len(cell.requests)} · about {left:.0f} min left"
         )

@@ -131,7 +131,7 @@ def _numeric(evidence: Evidence, claim: Claim, summary: list[dict], noise: float
         return _result(UNTESTED, "", text, f"needs {takes}", "")
     band = (target * (1 - TOLERANCE), target * (1 + TOLERANCE))
     lo, hi, how = _interval(ours, noise)
-    if hi < band[0] or lo > band[1]:
+    if hi < band[0] or lo > band[1]:  # noqa: SIM108
         verdict = CONTRADICTED
     else:
         verdict = REPRODUCED if band[0] <= lo and hi <= band[1] else UNCLEAR

@@ -244,7 +244,8 @@ def step_cost(costs: pd.DataFrame, stamp: str) -> Figure:
         live,
         still,
         f"A step with K = {ks[-1]} costs {last:.2f} baseline steps, so it must bring that many tokens",
-        "Time of a step over the baseline's, from TPOT and counters at one stream; it is also the acceptance length at which the arm breaks even.",
+        "Time of a step over the baseline's, from TPOT and counters at one stream; it is also the acceptance length at"
+        " which the arm breaks even.",
         "Lines over K: "
         + "; ".join(
             f"{words.workload(w)}: " + ", ".join(f"K={r.k} {r.rho:.2f}" for r in g.itertuples())

@@ -30,7 +30,10 @@ def bounds(checked: pd.DataFrame) -> Table:
         "verdict",
         "verdict_measured",
     ]
-    note = "Bound: each token on experts of its own. Tokens per step it would need: at that bound; K + 1 is the most a step can give. The last column uses the best bandwidth that others measured."
+    note = (
+        "Bound: each token on experts of its own. Tokens per step it would need: at that bound; K + 1 is the most a"
+        " step can give. The last column uses the best bandwidth that others measured."
+    )
     return Table(
         odd[columns],
         "Speeds above the bandwidth bound [tok/s]",
@@ -50,7 +53,10 @@ def uncheckable(checked: pd.DataFrame) -> Table:
 
 def step_costs(costs: pd.DataFrame) -> Table:
     """Cost of a step for each published setting, from its acceptance length and speedup. In: `physics.step_costs`."""
-    note = "ρ = acceptance length / speedup, in baseline steps; a value below one is impossible. ρ from bytes: bytes read in a step over those of a baseline step."
+    note = (
+        "ρ = acceptance length / speedup, in baseline steps; a value below one is impossible. ρ from bytes: bytes read"
+        " in a step over those of a baseline step."
+    )
     return Table(
         costs,
         "Cost of a speculative step from published numbers",
@@ -106,7 +112,10 @@ def claims(table: pd.DataFrame) -> Table:
     order = {"contradicted": 0, "reproduced": 1, "not distinguishable": 2, "not tested here": 3}
     shown = table.sort_values("verdict", key=lambda v: v.map(order), kind="stable", ignore_index=True)
     columns = ["says", "source", "table", "verdict", "ours", "published", "detail", "stamp"]
-    note = "A number counts as reproduced within ten percent, on the same machine and model; the direction of an effect can hold anywhere. Intervals are 95 % over launches; with one launch, the noise floor."
+    note = (
+        "A number counts as reproduced within ten percent, on the same machine and model; the direction of an effect"
+        " can hold anywhere. Intervals are 95 % over launches; with one launch, the noise floor."
+    )
     return Table(shown[columns], "Published claims and what this study says of them", note=note)
 
 
@@ -119,7 +128,10 @@ def inconsistencies(found: pd.DataFrame) -> Table:
 
 def checks_sentence(counts: pd.Series, found: pd.DataFrame) -> str:
     """How many derived numbers were computed again, and how many did not fit."""
-    return f"{counts.sum()} checks on published numbers ({', '.join(f'{n} {name}' for name, n in counts.items())}) leave {len(found)} inconsistencies."
+    return (
+        f"{counts.sum()} checks on published numbers ({', '.join(f'{n} {name}' for name, n in counts.items())}) leave"
+        f" {len(found)} inconsistencies."
+    )
 
 
 def advice(evidence: Evidence) -> Table:
@@ -168,7 +180,10 @@ def break_even(checked: pd.DataFrame, given: Assumptions) -> Table:
             reach = "never: energy costs more" if needed == float("inf") else f"{needed:,.0f}: more than it serves"
             row[f"at {api:g} per million"] = f"{needed:,.0f}" if needed <= served else reach
         rows.append(row)
-    note = "Speed: mean of the three published workloads, one stream. What MTP changes is how much a machine can serve; the threshold moves only by the energy of a token."
+    note = (
+        "Speed: mean of the three published workloads, one stream. What MTP changes is how much a machine can serve;"
+        " the threshold moves only by the energy of a token."
+    )
     return Table(
         pd.DataFrame(rows),
         "Tokens per day above which owning is cheaper than an API",
@@ -191,7 +206,8 @@ def break_even_table(costs: pd.DataFrame) -> Table:
         table,
         "Acceptance length measured and needed, and the speedup that follows",
         formats,
-        "Predicted: AL / cost of a step. Measured: ratio of TPOT. Both come from the same runs, so they check the arithmetic and not each other.",
+        "Predicted: AL / cost of a step. Measured: ratio of TPOT. Both come from the same runs, so they check the"
+        " arithmetic and not each other.",
     )
 
 

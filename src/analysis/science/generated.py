@@ -64,7 +64,8 @@ def rates(programs: pd.DataFrame) -> pd.DataFrame:
 def compare(programs: pd.DataFrame, arm: str | None = None) -> tuple[float, float, float]:
     """(end-to-end speedup, generate-only speedup, exact McNemar p of passing) of ``arm`` against the baseline.
 
-    Without ``arm``: the only one that speculates. Speedups are ratios of mean seconds, as published; programs are paired by seed for the test.
+    Without ``arm``: the only one that speculates. Speedups are ratios of mean seconds, as published; programs are paired
+    by seed for the test.
     """
     base = programs[arms.baseline(programs)].set_index("seed")
     own = programs[programs.arm == arms.only_arm(programs, arm)].set_index("seed")

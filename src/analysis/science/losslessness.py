@@ -57,7 +57,7 @@ def agreement(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def against_control(pairs: pd.DataFrame, arm: str | None = None) -> float:
-    """Exact McNemar p-value: does ``arm`` (the only one that speculates, if None) change more prompts than running the baseline again does?"""
+    """Exact McNemar p-value: does ``arm`` (None: the only one that speculates) change more prompts than a repeated baseline?"""
     chosen = pairs[pairs.arm == arms.only_arm(pairs, arm)]
     control = pairs[arms.baseline(pairs)].set_index(["workload", "prompt_id"]).same
     own = chosen.set_index(["workload", "prompt_id"]).same.reindex(control.index)

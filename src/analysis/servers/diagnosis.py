@@ -47,7 +47,8 @@ def of_running(log: str, facts: StartupFacts, arm: Arm) -> list[Cause]:
                 "method-fell-back",
                 f"The engine speculates by '{facts.method}', not by {arm.speculator.title}"
                 + (": it does not know the drafter as Gemma 4's." if arm.speculator.method == "mtp" else "."),
-                f"Check drafter.model and speculative.method, and use vLLM 0.28.0 or later; the log must say method='{arm.speculator.method}'.",
+                "Check drafter.model and speculative.method, and use vLLM 0.28.0 or later; the log must say"
+                f" method='{arm.speculator.method}'.",
                 "billings",
             )
         )
@@ -74,7 +75,8 @@ def of_running(log: str, facts: StartupFacts, arm: Arm) -> list[Cause]:
         causes.append(
             Cause(
                 "eager-on",
-                f"Eager mode is on, {asked}: no compilation and no CUDA graphs, so every arm is slower than it could be, and small steps most.",
+                f"Eager mode is on, {asked}: no compilation and no CUDA graphs, so every arm is slower than it could"
+                " be, and small steps most.",
                 "Set server.enforce_eager to false unless a start in seconds matters more.",
                 "ai-muninn",
             )

@@ -68,7 +68,8 @@ def late(late: pd.DataFrame) -> str:
     if late.empty:
         return "No request waited unusually long for its first token."
     waits = [
-        f"{words.arm(r.arm)}, {words.workload(r.workload)}, launch {r.launch}, repeat {r.repeat}: {r.ttft:.2f} s (median of the arm {r.median:.2f} s)"
+        f"{words.arm(r.arm)}, {words.workload(r.workload)}, launch {r.launch}, repeat {r.repeat}: {r.ttft:.2f} s"
+        f" (median of the arm {r.median:.2f} s)"
         for r in late.itertuples()
     ]
     return (
@@ -82,7 +83,10 @@ def ledger(ledger: pd.DataFrame, identities: pd.DataFrame) -> str:
     """Whether the token counts add up. In: `acceptance.ledger`, `acceptance.identities`."""
     held = f"{int(identities.holds.sum())} of {len(identities)} checks of the counters hold"
     if ledger.unexplained.isna().all():
-        return f"{held}; the engine keeps no record per request, so a difference of {int(ledger.residual.sum())} tokens is shown and not explained."
+        return (
+            f"{held}; the engine keeps no record per request, so a difference of {int(ledger.residual.sum())} tokens is"
+            " shown and not explained."
+        )
     return f"{held}, and {int(ledger.unexplained.abs().sum())} of {int(ledger.completion_tokens.sum())} completion tokens are unexplained."
 
 
@@ -95,7 +99,10 @@ def programs(rates: pd.DataFrame, compared: tuple[float, float, float]) -> str:
             f"were generated. Run them where one does (python -m analysis run-programs). Generating was {generate:.2f}× as fast."
         )
     parts = [f"{words.arm(r.arm)}: {r.passed:.0%} of {r.programs} programs pass" for r in rates.itertuples()]
-    return f"{'; '.join(parts)} (exact McNemar test, p = {p:.2f}). Generating and executing together, {_speculation(rates)} is {total:.2f}× as fast; generating alone {generate:.2f}×."
+    return (
+        f"{'; '.join(parts)} (exact McNemar test, p = {p:.2f}). Generating and executing together,"
+        f" {_speculation(rates)} is {total:.2f}× as fast; generating alone {generate:.2f}×."
+    )
 
 
 def _speculation(rates: pd.DataFrame) -> str:

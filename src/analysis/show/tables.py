@@ -42,7 +42,10 @@ def plan(plan: Plan) -> Table:
                 "most tokens": sum(c.tokens for c in cells),
             }
         )
-    note = f"{len(rows)} launches, {len(plan.cells)} measurements, about {plan.minutes():.0f} minutes if a start takes {plan.study.expect.start_s:.0f} s and the baseline runs at {plan.study.expect.tok_s:g} tok/s."
+    note = (
+        f"{len(rows)} launches, {len(plan.cells)} measurements, about {plan.minutes():.0f} minutes if a start takes"
+        f" {plan.study.expect.start_s:.0f} s and the baseline runs at {plan.study.expect.tok_s:g} tok/s."
+    )
     return Table(pd.DataFrame(rows), "The plan: what will be launched and measured", note=note)
 
 
@@ -114,7 +117,10 @@ def speedups(paired: pd.DataFrame, floor: NoiseFloor, headline: bool = False) ->
         }
     )
     prompts, launches = int(paired.prompts.max()), int(paired.launches.max())
-    note = f"{prompts} prompt{'s' * (prompts != 1)} a per workload, {launches} launch{'es' * (launches != 1)} per arm. {sentences.noise_floor(floor)}"
+    note = (
+        f"{prompts} prompt{'s' * (prompts != 1)} a per workload, {launches} launch{'es' * (launches != 1)} per arm."
+        f" {sentences.noise_floor(floor)}"
+    )
     if not has_interval:
         note += " One launch per arm gives no interval: the range over prompts is a spread."
     formats = {"speedup": _TIMES, "ratio of mean seconds": _TIMES, "baseline [s]": ".2f", "arm [s]": ".2f"}
@@ -141,7 +147,10 @@ def variants(table: pd.DataFrame, targets: Mapping[str, str]) -> Table:
     )
     note = "" if len(table) else "This study has one variant: there is nothing to compare."
     formats = {"AL": ".2f", "step cost ρ": ".2f", "speedup": _TIMES, "against main": _TIMES}
-    caption = "Variants side by side at equal K: tokens per step (AL), cost of a step in baseline steps (ρ), speedup over the baseline of the variant, and that speedup divided by the one of main"
+    caption = (
+        "Variants side by side at equal K: tokens per step (AL), cost of a step in baseline steps (ρ), speedup over the"
+        " baseline of the variant, and that speedup divided by the one of main"
+    )
     return Table(shown, caption, formats, note, headline=bool(len(table)))
 
 
@@ -237,7 +246,11 @@ def ledger(table: pd.DataFrame) -> Table:
         "cut",
         "unexplained",
     ]
-    note = "Completion tokens = requests + verify steps with a draft + accepted tokens + steps without a draft − tokens cut at the end. The last two come from the engine's record of each request; unexplained is what neither accounts for."
+    note = (
+        "Completion tokens = requests + verify steps with a draft + accepted tokens + steps without a draft − tokens"
+        " cut at the end. The last two come from the engine's record of each request; unexplained is what neither"
+        " accounts for."
+    )
     return Table(table[columns], "Where the completion tokens come from", note=note)
 
 

@@ -181,7 +181,10 @@ def parse(text: str, k: int, model: str | None = None) -> Counters:
         raise CountersError(
             f"/metrics lacks {', '.join(missing)}.",
             why=why,
-            fix="Check the launch's log for the arm's method (method='mtp' for MTP), and that statistics are not switched off (--disable-log-stats).",
+            fix=(
+                "Check the launch's log for the arm's method (method='mtp' for MTP), and that statistics are not"
+                " switched off (--disable-log-stats)."
+            ),
         )
     if k and (beyond := [p for p in at if not 0 <= p < k]):
         raise CountersError(

@@ -91,10 +91,16 @@ def _of_verify(arm: Arm, row: dict[str, Any]) -> Iterator[Check]:
     if asked <= most:
         return
     if most:
-        evidence = f"K = {arm.k} verifies {asked} tokens of a request per step, and only up to {most} read the K/V cache in parallel (split-KV)"
+        evidence = (
+            f"K = {arm.k} verifies {asked} tokens of a request per step, and only up to {most} read the K/V cache in"
+            " parallel (split-KV)"
+        )
         yield Check("verify steps", "warn", evidence, f"K = {most - 1} is the largest without that loss.")
     else:
-        evidence = "in this release only steps without a drafter read the K/V cache in parallel (split-KV): MTP loses at long context (vllm 52049)"
+        evidence = (
+            "in this release only steps without a drafter read the K/V cache in parallel (split-KV): MTP loses at long"
+            " context (vllm 52049)"
+        )
         yield Check("verify steps", "warn", evidence, f"{LATER} Its limit is K = 7.")
 
 
@@ -103,7 +109,10 @@ def _of_scales(arm: Arm, row: dict[str, Any], runner: str) -> Iterator[Check]:
     nvfp4 = "nvfp4" in (arm.target.hub or arm.target.model).lower()
     reach = row["kv_scales_reach_drafter"]
     if fp8 and nvfp4 and reach is not True and reach != runner:
-        evidence = "in this release the calibrated K/V scales of some NVFP4 checkpoints do not reach the drafter, which loses acceptance in silence (vllm 49262)"
+        evidence = (
+            "in this release the calibrated K/V scales of some NVFP4 checkpoints do not reach the drafter, which loses"
+            " acceptance in silence (vllm 49262)"
+        )
         fix = "Use vLLM 0.32.0 or later (0.31.0 with model runner V2), or set server.kv_cache_dtype to null."
         yield Check("K/V scales of the target", "warn", evidence, fix)
 

@@ -49,6 +49,9 @@ def _draft_model(drafter: Files | None, name: str) -> Iterator[Check]:
     config = drafter.config if drafter else {}
     kinds = set((config.get("text_config") or config).get("layer_types") or ())
     if len(kinds) > 1:
-        evidence = f'the engine says "All drafting layers should belong to the same kv cache group", and this model has {" and ".join(sorted(kinds))}'
+        evidence = (
+            'the engine says "All drafting layers should belong to the same kv cache group", and this model has'
+            f" {' and '.join(sorted(kinds))}"
+        )
         fix = "Name a draft model whose layers are all alike (no Gemma 3 or 4), or use its MTP drafter."
         yield Check(name, "fail", evidence, fix)
