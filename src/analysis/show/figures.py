@@ -47,7 +47,8 @@ def cold_start(launches: pd.DataFrame, stamp: str) -> Figure:
         live,
         still,
         f"A server needs up to {slowest.ready_s:.0f} s before it answers",
-        "Cold start, kept apart from every speed: seconds from the start of the process to the first healthy answer, and the first request.",
+        "Cold start, kept apart from every speed: seconds from the start of the process to the first healthy answer,"
+        " and the first request.",
         "Bars by arm: "
         + "; ".join(f"{words.arm(r.arm)} ready after {r.ready_s:.0f} s" for r in launches.itertuples())
         + ".",
@@ -66,7 +67,8 @@ def speedup_by_workload(paired: pd.DataFrame, floor: NoiseFloor, stamp: str) -> 
     return Figure(
         live,
         still,
-        f"{words.arm(best.arm)} makes {words.workload(best.workload)} {best.speedup:.2f}× as fast, {other}{words.workload(worst.workload)} {worst.speedup:.2f}×",
+        f"{words.arm(best.arm)} makes {words.workload(best.workload)} {best.speedup:.2f}× as fast,"
+        f" {other}{words.workload(worst.workload)} {worst.speedup:.2f}×",
         f"Geometric mean of paired per-prompt ratios of seconds per token. {whiskers} {_band_text(floor)}",
         "Bars: "
         + "; ".join(f"{words.workload(r.workload)}, {words.arm(r.arm)}: {r.speedup:.2f}×" for r in paired.itertuples())
@@ -126,7 +128,10 @@ def acceptance_by_position(positions: pd.DataFrame, stamp: str, conditional: boo
         title = (
             f"Acceptance falls from {first:.0%} at position 0 to {last:.0%} at position {int(deepest.position.max())}"
         )
-        caption = "p_i = accepted at position i over drafts, from the engine's counters. Whiskers: 95 % Wilson interval, drafts taken as independent."
+        caption = (
+            "p_i = accepted at position i over drafts, from the engine's counters. Whiskers: 95 % Wilson interval,"
+            " drafts taken as independent."
+        )
     return Figure(
         live,
         still,

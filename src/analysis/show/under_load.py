@@ -23,14 +23,17 @@ def throughput(table: pd.DataFrame, stamp: str) -> Figure:
     return Figure(
         live,
         still,
-        f"The highest throughput is {top.aggregate_tok_s:.0f} tok/s: {words.arm(top.arm)}, {words.workload(top.workload)}, {top.concurrency} streams",
+        f"The highest throughput is {top.aggregate_tok_s:.0f} tok/s: {words.arm(top.arm)},"
+        f" {words.workload(top.workload)}, {top.concurrency} streams",
         _caption(
-            "Completion tokens of all streams over the wall time of the measurement. Each level is one measurement per launch.",
+            "Completion tokens of all streams over the wall time of the measurement. Each level is one measurement per"
+            " launch.",
             table,
         ),
         "Lines over streams: "
         + "; ".join(
-            f"{words.workload(r.workload)}, {words.arm(r.arm)}, {r.concurrency}: {r.aggregate_tok_s:.0f} tok/s{_mark(r)}"
+            f"{words.workload(r.workload)}, {words.arm(r.arm)}, {r.concurrency}: {r.aggregate_tok_s:.0f}"
+            f" tok/s{_mark(r)}"
             for r in table.itertuples()
         )
         + ".",
@@ -57,12 +60,14 @@ def gain(table: pd.DataFrame, stamp: str) -> Figure:
         still,
         _trend(part),
         _caption(
-            f"Aggregate tok/s of each arm over the baseline's at the same number of streams.{spread} The title has the mean over workloads{', of the fastest arm' * several}.",
+            f"Aggregate tok/s of each arm over the baseline's at the same number of streams.{spread} The title has the"
+            f" mean over workloads{', of the fastest arm' * several}.",
             part,
         ),
         "Lines over streams: "
         + "; ".join(
-            f"{words.workload(r.workload)}, {f'{words.arm(r.arm)}, ' * several}{r.concurrency}: {r.over_baseline:.2f}×{_mark(r)}"
+            f"{words.workload(r.workload)}, {f'{words.arm(r.arm)}, ' * several}{r.concurrency}:"
+            f" {r.over_baseline:.2f}×{_mark(r)}"
             for r in part.itertuples()
         )
         + ".",
@@ -123,7 +128,8 @@ def chosen(table: pd.DataFrame) -> Table | None:
         return None
     return Table(
         table,
-        "What the engine chose. Accepted per slot drafted is no acceptance rate of the drafter: slots that were not verified count as rejected",
+        "What the engine chose. Accepted per slot drafted is no acceptance rate of the drafter: slots that were not"
+        " verified count as rejected",
         {"slots": ".2f", "per_slot": ".1%", "drafted": ".1%", "tokens_per_step": ".2f"},
     )
 
@@ -175,8 +181,9 @@ def verdict(shares: pd.DataFrame, floor: NoiseFloor) -> str:
     else:
         best = judged.iloc[0]
         text = (
-            f"No launch is {of} the best at every load. Nearest is {words.arm(best.arm)}: at its worst load, {words.plural(int(best['at']), 'stream')} "
-            f"of {words.workload(best.workload)}, it reaches {best.worst:.0%} of the best."
+            f"No launch is {of} the best at every load. Nearest is {words.arm(best.arm)}: at its worst load,"
+            f" {words.plural(int(best['at']), 'stream')} of {words.workload(best.workload)}, it reaches"
+            f" {best.worst:.0%} of the best."
         )
     left = [
         f"{words.arm(r.arm)}, which leaves the graphs at {r.leaves} streams"
