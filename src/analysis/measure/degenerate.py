@@ -52,7 +52,7 @@ def signs(experiment: str, answers: Sequence[Texts]) -> list[dict[str, str]]:
             )
         )
     thought = [a for a in answers if a.thinking]
-    if thought:
+    if thought and experiment != "thinking":
         found.append(
             _sign(
                 "thinking",

@@ -14,7 +14,7 @@ from analysis.study.engine_k import WAYS
 from analysis.study.graphs import SIDES
 from analysis.study.speculator import SPECULATORS
 
-EXPERIMENTS = ("timing", "concurrency", "code", "greedy", "raw", "context", "output")
+EXPERIMENTS = ("timing", "concurrency", "code", "greedy", "raw", "context", "output", "thinking")
 _KEYS = {
     "cell_id": pa.Column(str),
     "launch_id": pa.Column(str),
@@ -29,6 +29,7 @@ _KEYS = {
     "repeat": pa.Column(int, pa.Check.ge(1)),
     "context_tokens": pa.Column(int, pa.Check.ge(0)),  # 0: the prompt as it is
     "output_tokens": pa.Column(int, pa.Check.ge(0)),  # 0: not measured for its length of answer
+    "thinks": pa.Column(str, pa.Check.isin(["", "off", "on"])),  # "": thinking was not asked about
     "way": pa.Column(str, pa.Check.isin(["", *WAYS])),  # how the engine chooses K or verifies; empty: fixed K
 }
 _COUNT = pa.Column(int, pa.Check.ge(0))
@@ -73,6 +74,10 @@ REQUESTS = pa.DataFrameSchema(
         "steps": _COUNT,
         "step_accepted": _COUNT,
         "undrafted_steps": _COUNT,
+        "thought_tokens": _COUNT,
+        "thought_steps": _COUNT,
+        "thought_accepted": _COUNT,
+        "thought_s": _SECONDS,
         # derived
         "chars": _COUNT,
         "tpot": pa.Column(float, pa.Check.ge(0), nullable=True),
@@ -91,7 +96,17 @@ POSITIONS = pa.DataFrameSchema(
 
 #: Column that a frame gained after records were already kept -> the value it has in those. An entry here, and the
 #: column in its frame above, is all that a new column takes; `analysis.records.store.FORMAT` stays.
-DEFAULTS: dict[str, Any] = {"context_tokens": 0, "output_tokens": 0, "way": "", "in_graphs": "not known"}
+DEFAULTS: dict[str, Any] = {
+    "context_tokens": 0,
+    "output_tokens": 0,
+    "way": "",
+    "in_graphs": "not known",
+    "thinks": "",
+    "thought_tokens": 0,
+    "thought_steps": 0,
+    "thought_accepted": 0,
+    "thought_s": 0.0,
+}
 
 
 def cells(records: list[dict[str, Any]]) -> pd.DataFrame:
@@ -156,6 +171,12 @@ def _derived(frame: pd.DataFrame) -> pd.DataFrame:
     frame["steps"] = [len(s) for s in frame["steps_accepted"]]
     frame["step_accepted"] = [sum(s) for s in frame["steps_accepted"]]
     frame["undrafted_steps"] = [sum(d == 0 for d in s) for s in frame["steps_drafted"]]
+    if "thinking_chunks" in frame:
+        thoughts = [
+            _thought(*row) for row in zip(frame.thinking_chunks, frame.chunks, frame.steps_accepted, gaps, strict=True)
+        ]
+        for at, column in enumerate(("thought_tokens", "thought_steps", "thought_accepted", "thought_s")):
+            frame[column] = [thought[at] for thought in thoughts]
     frame["chars"] = withheld.derived(frame, "chars", frame["text"].str.len())
     decoded = frame["completion_tokens"].where(frame["completion_tokens"] > 1) - 1
     frame["tpot"] = (frame["last"] - frame["ttft"]) / decoded
@@ -164,6 +185,20 @@ def _derived(frame: pd.DataFrame) -> pd.DataFrame:
     frame["chars_s"] = frame["chars"] / frame["seconds"]
     frame["repetition"] = withheld.derived(frame, "repetition", frame["text"].map(repetition))
     return frame
+
+
+def _thought(chunks: float, of: int, accepted: list[int], gaps: list[float]) -> tuple[int, int, int, float]:
+    """(tokens, steps, accepted tokens, seconds) of an answer's thinking, whose chunks come first.
+
+    The first chunk comes with the prompt and every step gives one, so ``chunks`` are chunks - 1 steps. A parser may
+    swallow a chunk (the marks around a thought): then steps are shared out as the chunks are.
+    """
+    if not chunks or chunks != chunks:
+        return 0, 0, 0, 0.0
+    chunks, steps = int(chunks), len(accepted)
+    own = chunks - 1 if steps in (0, of - 1) else round(steps * chunks / of)
+    inside = sum(accepted[:own])
+    return 1 + own + inside, own, inside, float(sum(gaps[: chunks - 1]))
 
 
 def _frame(records: list[dict[str, Any]], schema: pa.DataFrameSchema) -> pd.DataFrame:

@@ -357,6 +357,7 @@ def _keys(cell: Cell, record: dict[str, Any]) -> dict[str, Any]:
         "concurrency": cell.concurrency,
         "repeat": cell.repeat,
         "context_tokens": cell.context.tokens if cell.context else 0,
+        "thinks": "" if cell.sampling.thinking is None else "on" if cell.sampling.thinking else "off",
         "output_tokens": cell.sampling.max_tokens if cell.experiment == "output" else 0,
         "way": engine_k.of_arm(cell.arm),
     }

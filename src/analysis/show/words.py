@@ -115,6 +115,7 @@ HEADINGS: Mapping[str, str] = {
     "prompt_tokens": "prompt [tokens]",
     "prefill_tok_s": "reading the prompt [tokens/s]",
     "decode_gain": "speedup of decoding alone",
+    "thinks": "thinking",
     "drafted": "steps with a draft",
     "per_step": "tokens per step of any kind",
     "more_weights_gib": "weights beyond the baseline's [GiB]",

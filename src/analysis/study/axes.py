@@ -48,6 +48,7 @@ class Point:
     experiment: str
     output_tokens: int
     context: Context | None = None
+    thinking: bool | None = None
 
 
 def points(study: Study, workload: Workload) -> Iterable[Point]:
@@ -62,6 +63,8 @@ def points(study: Study, workload: Workload) -> Iterable[Point]:
         yield Point("context", study.timing_tokens, context)
     for tokens in study.output_tokens:
         yield Point("output", tokens, contexts[-1] if contexts else None)
+    for thinking in study.thinking:
+        yield Point("thinking", study.thinking_tokens or 4 * study.timing_tokens, thinking=thinking)
 
 
 @lru_cache
@@ -96,6 +99,7 @@ def longest(study: Study) -> tuple[int, int]:
     """
     deepest = max(study.context_tokens, default=0)
     answers = [study.timing_tokens] if study.context_tokens else []
+    answers += [study.thinking_tokens or 4 * study.timing_tokens] if study.thinking and not deepest else []
     answer = max((*answers, *study.output_tokens), default=0)
     return deepest + answer, answer
 

@@ -31,6 +31,8 @@ LATER = (
     "batch_table",
     "speculators",
     "prompt_files",
+    "thinking",
+    "thinking_tokens",
 )
 K = Annotated[int, Field(ge=1, le=64, description="num_speculative_tokens of an arm that speculates")]
 
@@ -239,6 +241,12 @@ class Study(Frozen):
         None, description="least share of the likeliest token's probability; null: the server's own value"
     )
     seed: int = 42
+    thinking: tuple[bool, ...] = Field(
+        (), description="[off, on]: each by the chat template's own switch, stopping naturally (chapter 05)"
+    )
+    thinking_tokens: PositiveInt | None = Field(
+        None, description="most tokens of such an answer; null: 4 x timing_tokens"
+    )
     raw_endpoint: bool = Field(False, description="adds the raw-completions experiment, a known trap")
     context_tokens: tuple[Annotated[int, Field(ge=32)], ...] = Field(
         (), description="prompt lengths: each prompt is filled to this many tokens, its question last (chapter 10)"

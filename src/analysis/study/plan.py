@@ -34,12 +34,15 @@ NEEDS: dict[str, tuple[tuple[str, str], ...]] = {
     "generated_python": (("code", "baseline"), ("code", "main")),
     "losslessness": (("greedy", "baseline"), ("greedy", "main")),
     "methods": (("timing", "all"),),
+    "thinking": (("thinking", "all"),),
     "context": (("context", "all"), ("output", "all")),
-    "everything": tuple((e, "all") for e in ("timing", "concurrency", "code", "greedy", "raw", "context", "output")),
+    "everything": tuple(
+        (e, "all") for e in ("timing", "concurrency", "code", "greedy", "raw", "context", "output", "thinking")
+    ),
 }
 
 #: Chapters of optional axes: a study without the axis has no measurements for them, and that is no fault.
-OPTIONAL = {"context", "methods"}
+OPTIONAL = {"context", "methods", "thinking"}
 
 #: Fields of a server that do not decide how its arm behaves, and so are no part of the arm's identity.
 NOT_BEHAVIOUR = {
@@ -94,6 +97,7 @@ class Sampling:
     ignore_eos: bool
     top_k: int | None = None  # None: not sent; the server takes the checkpoint's own value
     min_p: float | None = None
+    thinking: bool | None = None  # None: the template's own default, nothing is sent
 
     def identity(self) -> dict[str, Any]:
         """What stands in a cell's identity: values that are not sent are left out."""
@@ -155,6 +159,7 @@ class Cell:
         words = [self.arm.name, self.experiment, self.workload]
         words += [f"{self.context.tokens} tokens of context"] if self.context else []
         words += [f"{self.sampling.max_tokens} tokens of answer"] if self.experiment == "output" else []
+        words += [f"thinking {_on(self.sampling.thinking)}"] if self.sampling.thinking is not None else []
         words += [f"{self.concurrency} stream{'s' * (self.concurrency > 1)}", f"repeat {self.repeat}"]
         return " · ".join(words)
 
@@ -162,6 +167,10 @@ class Cell:
     def tokens(self) -> int:
         """Upper bound of completion tokens."""
         return self.sampling.max_tokens * len(self.requests)
+
+
+def _on(value: bool) -> str:
+    return "on" if value else "off"
 
 
 @dataclass(frozen=True)
@@ -335,7 +344,8 @@ def _cells(study: Study, arm: Arm, launch: int) -> Iterable[Cell]:
                     arm, launch, "raw", name, 1, repeat, sampling, _in_turn(study, prompts, repeat), endpoint="raw"
                 )
             for point in axes.points(study, found):
-                length = replace(sampling, max_tokens=point.output_tokens)
+                ends = point.thinking is None and sampling.ignore_eos  # a thought has no length of its own
+                length = replace(sampling, max_tokens=point.output_tokens, thinking=point.thinking, ignore_eos=ends)
                 asked = _in_turn(study, prompts, repeat)
                 yield Cell(arm, launch, point.experiment, name, 1, repeat, length, asked, context=point.context)
         if main or study.load_every_k:

@@ -64,7 +64,8 @@ class Engine:
 
     def body(self, sampling: Sampling, chat: bool) -> dict[str, Any]:
         """Keys of a request beyond OpenAI's own; ``chat`` is False at the raw completions endpoint."""
-        chosen = {"top_k": sampling.top_k, "min_p": sampling.min_p}
+        thinking = None if sampling.thinking is None or not chat else {"enable_thinking": sampling.thinking}
+        chosen = {"top_k": sampling.top_k, "min_p": sampling.min_p, "chat_template_kwargs": thinking}
         return {key: value for key, value in chosen.items() if value is not None}
 
     def ledger(self, chunk: dict[str, Any], known: Ledger) -> Ledger:

@@ -27,7 +27,7 @@ class LlamaCpp(Engine):
         """Prefix cache and thinking are on unless told; ``min_tokens`` is not known to it."""
         extra = {"ignore_eos": True} if sampling.ignore_eos else {}
         extra |= {"chat_template_kwargs": NO_THINKING} if chat else {}
-        return {**super().body(sampling, chat), **extra, "cache_prompt": False}
+        return {**extra, **super().body(sampling, chat), "cache_prompt": False}
 
     def ledger(self, chunk: dict[str, Any], known: Ledger) -> Ledger:
         timings = chunk.get("timings")

@@ -57,6 +57,7 @@ def _of_arm(plan: Plan, arm: Arm, here: machine.Machine) -> Iterator[Check]:
         yield from checks() if name in known else ()
     yield from speculators.method(arm, drafter)
     yield from context.lengths(plan, arm, target)
+    yield from context.template(plan, arm, target)
     yield from settings.prefix_cache(arm)
     yield from settings.address(arm)
 
