@@ -70,10 +70,29 @@ STARTS = {
         "cut off or changed",
     ),
 }
+STARTS |= {
+    "cpu-cache-too-large": (
+        f"{ENGINE}ValueError: Available memory on node 0 (11.51/14.34 GiB) on kv cache allocation is less than requested memory for kv (4000.0 GiB). Decrease it.",
+        "take 4000.0 GiB, and 11.51 of 14.34 GiB are free",
+    ),
+    "context-longer-than-model": (
+        "(APIServer pid=1)   Value error, User-specified max_model_len (100000) is greater than the derived max_model_len (max_position_embeddings=2048 or model_max_length=None in model's config.json).",
+        "100000 is longer than the 2048 tokens",
+    ),
+}
 RUNNING = {"gpu-lost": (f"{ENGINE}torch.AcceleratorError: CUDA error: unknown error", "Xid")}
 #: Another wording of an entry that has its line above or in test_diagnosis: (id, log).
 WORDINGS = (
     ("worker-crashed", "ERROR [multiproc_executor.py:283] Worker proc VllmWorker-0 died unexpectedly, shutting down."),
+    (
+        "worker-crashed",
+        "(EngineCore pid=2) ERROR [multiproc_executor.py:315] Worker proc VllmWorker-0 died unexpectedly (exit code: None), shutting down executor.\n"
+        f"{ENGINE}RuntimeError: Executor failed.",
+    ),
+    (
+        "architecture-unknown",
+        "(APIServer pid=1)   Value error, Model architectures ['Gemma9ForCausalLM'] are not supported for now.",
+    ),
     ("out-of-memory", f"{ENGINE}torch.AcceleratorError: CUDA error: out of memory"),
     ("out-of-memory", "terminate called after throwing an instance of 'std::bad_alloc'"),
     ("out-of-memory", f"{ENGINE}OSError: [Errno 12] Cannot allocate memory"),

@@ -96,6 +96,13 @@ def test_a_chunk_of_another_model_in_mid_answer_is_refused():
     refused(events, "answers as 'other', and 'served' was asked for")
 
 
+@pytest.mark.parametrize("name", ["Served", "served ", "serve", ""])
+def test_one_character_makes_another_model_and_the_last_chunk_counts_too(name):
+    events = sound(8)
+    refused([*events[:-2], chunk(usage=usage(8)["usage"], model=name), "[DONE]"], "another|was asked for")
+    assert ask([*events[:-2], chunk(usage=usage(8)["usage"], model=None), "[DONE]"])[0].completion_tokens == 8
+
+
 @pytest.mark.parametrize("flavour", ["vllm", "llama.cpp"])
 def test_the_served_name_is_sent_and_never_the_first_in_the_list(flavour):
     _, body = ask(sound(), asked=cell(flavour), models=("Qwen", MODEL))
@@ -141,6 +148,20 @@ def test_a_usage_that_fits_the_text_is_taken(tokens):
 @pytest.mark.parametrize("tokens", [7, 65])  # 8 chunks with text; at most 64 tokens
 def test_a_usage_that_cannot_be_right_is_refused(tokens):
     refused([*sound(8)[:-2], usage(tokens), "[DONE]"], "usage of an answer cannot be right")
+
+
+def test_a_usage_smaller_than_the_text_can_be_is_refused():
+    def answered(size):  # one token has 512 bytes at most
+        return [chunk({"content": "x" * size}), chunk(finish="stop"), usage(2), "[DONE]"]
+
+    assert ask(answered(1024))[0].completion_tokens == 2
+    refused(answered(1025), "usage of an answer cannot be right")
+
+
+def test_the_prompts_tokens_may_not_change_either():
+    first = chunk({"content": "a"}, usage=usage(1)["usage"])
+    refused([first, chunk(finish="stop"), usage(1, prompt=6), "[DONE]"], "changed its token usage")
+    assert ask([first, chunk(finish="stop"), usage(1, prompt=5), "[DONE]"])[0].prompt_tokens == 5
 
 
 def test_a_growing_usage_is_taken_and_one_that_changes_after_the_end_is_not():

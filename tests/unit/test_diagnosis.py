@@ -382,20 +382,28 @@ def ids(causes):
 
 def test_counters_tell_of_idle_drafting_of_zero_acceptance_and_of_preemptions():
     assert ids(diagnosis.of_counts(4, 0, 0, 0)) == ["drafting-disabled"]
+    assert diagnosis.of_counts(4, 1, 4, 1) == []
     assert ids(diagnosis.of_counts(4, 100, 400, 7)) == ["acceptance-zero"]  # 7 < 2 % of 400 = 8
     assert diagnosis.of_counts(4, 100, 400, 8) == []
-    assert diagnosis.of_counts(4, 3, 12, 0) == []  # too few to tell
-    assert ids(diagnosis.of_counts(0, 0, 0, 0, preemptions=2)) == ["preempted"]
+    assert ids(diagnosis.of_counts(4, 5, 20, 0)) == ["acceptance-zero"]
+    assert diagnosis.of_counts(4, 5, 19, 0) == []  # too few to tell
+    assert ids(diagnosis.of_counts(0, 0, 0, 0, preemptions=1)) == ["preempted"]
+    assert diagnosis.of_counts(0, 0, 0, 0, preemptions=0) == []
 
 
 def test_drafting_that_stops_in_the_middle_of_a_cell_is_told_by_its_steps():
-    # 2 requests, 202 tokens, 100 accepted: 100 steps; half of them may be without a draft
-    assert diagnosis.of_counts(4, 50, 200, 100, tokens=202, requests=2) == []
-    (found,) = diagnosis.of_counts(4, 49, 196, 100, tokens=202, requests=2)
-    assert found.id == "drafting-stopped" and "49 of about 100 steps" in found.cause
-    assert diagnosis.of_counts(4, 49, 196, 100, tokens=202, requests=2, may_pause=True) == []
+    # 2 requests, 202 tokens, 100 accepted: 100 steps; 10 and 2 per request may be without a draft
+    assert diagnosis.of_counts(4, 86, 344, 100, tokens=202, requests=2) == []
+    (found,) = diagnosis.of_counts(4, 85, 340, 100, tokens=202, requests=2)
+    assert found.id == "drafting-stopped" and "85 of about 100 steps" in found.cause
+    assert diagnosis.of_counts(4, 85, 340, 100, tokens=202, requests=2, may_pause=True) == []
     assert diagnosis.of_counts(4, 0, 0, 0, tokens=2, requests=2) == []  # one token each: nothing to draft
     assert ids(diagnosis.of_counts(4, 0, 0, 0, tokens=3, requests=2)) == ["drafting-disabled"]
+
+
+def test_a_method_that_looks_tokens_up_may_find_none():
+    assert diagnosis.of_counts(4, 0, 0, 0, tokens=202, requests=2, needs_drafter=False) == []
+    assert diagnosis.of_counts(4, 50, 200, 0, tokens=202, requests=2, needs_drafter=False) == []
 
 
 def test_counters_and_the_requests_own_ledger_must_agree():

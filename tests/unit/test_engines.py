@@ -1,9 +1,11 @@
 """Engines: one object each; what llama.cpp says and is told; and a new engine is one file and one row."""
 
+import json
 import shlex
 import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -70,7 +72,7 @@ def test_the_launch_of_llama_cpp_has_todays_flags():
         ["--model-draft", "models/mtp.gguf"],
         ["--spec-type", "draft-mtp"],
         ["--spec-draft-n-max", "3"],
-        ["--chat-template-kwargs", '{"enable_thinking":false}'],
+        ["--reasoning", "off"],
         ["--port", "8080"],
     ):
         at = words_.index(pair[0])
@@ -86,6 +88,20 @@ def test_draft_n_is_a_total_and_not_k():
     assert engine.facts(seen).k is None and engine.mismatch(arm(3), seen) == ""
     ledger = engine.ledger({"timings": {"draft_n": 208, "draft_n_accepted": 150}}, Ledger())
     assert (ledger.draft_tokens, ledger.accepted_tokens) == (208, 150)
+
+
+def test_a_real_answer_of_llama_cpp_is_counted():
+    """The end of an answer of llama-server (commit 0c1e570) with the miniature's MTP drafter, K = 4: 24 tokens are one
+    from the prompt, 9 of steps and 14 accepted.
+    """
+    end = '{"choices":[],"model":"dense","usage":{"completion_tokens":24,"prompt_tokens":29},"timings":{"cache_n":0,"prompt_n":29,"predicted_n":24,"draft_n":28,"draft_n_accepted":14}}'
+    engine = engines.named("llama.cpp")
+    ledger = engine.ledger(json.loads(end), Ledger())
+    assert (ledger.draft_tokens, ledger.accepted_tokens, ledger.cached_tokens) == (28, 14, 0)
+    totals = {"draft_tokens": 28, "accepted_tokens": 14, "cached_tokens": 0}
+    answer = SimpleNamespace(completion_tokens=24, prompt_tokens=29, **totals)
+    counted = engine.of_answers([answer], 4)
+    assert (counted.drafts, counted.accepted, counted.generation_tokens) == (9, 14, 24)
 
 
 @pytest.mark.parametrize("timings", [[], {"draft_n": "3"}, {"draft_n": -1}, {"draft_n": 3, "draft_n_accepted": 4}])

@@ -14,10 +14,11 @@ from analysis.study.params import Patch
 from analysis.study.study_file import validate
 
 SOUND = b"class Layer:\n    pass\n" * 50
+HEADER = b'{"w": {"dtype": "U8", "shape": [25600000], "data_offsets": [0, 25600000]}}'
 FILES = {
     "config.json": json.dumps({"text_config": {"hidden_size": 8}}).encode(),
     "tokenizer_config.json": b'{"chat_template": "x"}',
-    "model.safetensors": bytes(range(256)) * 100_000,
+    "model.safetensors": len(HEADER).to_bytes(8, "little") + HEADER + bytes(range(256)) * 100_000,
     "original/model.safetensors": b"not wanted",
     "model.gguf": b"not wanted",
 }

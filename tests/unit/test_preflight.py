@@ -130,8 +130,12 @@ def folder(path, **files):
     path.mkdir(parents=True)
     for name, content in files.items():
         (path / name.replace("__", ".")).write_text(json.dumps(content))
-    (path / "model.safetensors").write_bytes(b"0" * 1024)
+    (path / "model.safetensors").write_bytes(weights())
     return str(path)
+
+
+def weights(size=16, header=b'{"w": {"dtype": "U8", "shape": [16], "data_offsets": [0, 16]}}'):
+    return len(header).to_bytes(8, "little") + header + b"0" * size
 
 
 def local(tmp_path, target, drafter, **server):
@@ -167,6 +171,28 @@ def test_an_incomplete_download_is_named(tmp_path):
     (tmp_path / "t/model.safetensors.index.json").write_text(json.dumps(index))
     found = local(tmp_path, target, target)[f"target {target}"]
     assert found.verdict == "fail" and "model-00001-of-00002" in found.evidence
+
+
+@pytest.mark.parametrize(
+    "content", [weights(15), weights(17), weights()[:-20], b"", weights(header=b"{" * 64), b"0" * 99]
+)
+def test_weights_that_are_cut_off_are_named_before_a_launch(tmp_path, content):
+    target = folder(tmp_path / "t", config__json={}, tokenizer_config__json={})
+    name = f"target {target}"
+    assert local(tmp_path, target, target)[name].verdict == "ok"
+    (tmp_path / "t/model.safetensors").write_bytes(content)
+    found = local(tmp_path, target, target)[name]
+    assert found.verdict == "fail" and "cut off: model.safetensors" in found.evidence and found.fix
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "tokenizer_config.json"])
+def test_json_that_is_cut_off_is_named_before_a_launch(tmp_path, file):
+    target = folder(tmp_path / "t", config__json={"a": 1}, tokenizer__json={"a": 1}, tokenizer_config__json={"a": 1})
+    assert local(tmp_path, target, target)[f"target {target}"].verdict == "ok"
+    text = (tmp_path / "t" / file).read_text()
+    (tmp_path / "t" / file).write_text(text[:-1])
+    found = local(tmp_path, target, target)[f"target {target}"]
+    assert found.verdict == "fail" and f"damaged or cut off: {file}" in found.evidence
 
 
 def test_batched_tokens_below_one_multimodal_item_are_stopped_unless_the_server_is_text_only():

@@ -264,8 +264,8 @@ def _causes(arm: Arm, delta: Counters, answers: list[Answer], said: str) -> list
         requests=len(answers),
         ledger=(sum(d > 0 for d, _ in steps), sum(a for _, a in steps)) if steps else None,
         compiled=diagnosis.compiled_kernels(said),
-        # a method that proposes from the text itself drafts only where the text repeats
-        may_pause="num_speculative_tokens_per_batch_size" in arm.speculative or not arm.speculator.needs_drafter,
+        may_pause="num_speculative_tokens_per_batch_size" in arm.speculative,
+        needs_drafter=arm.speculator.needs_drafter,
     )
 
 

@@ -14,6 +14,7 @@ from analysis.servers import launch
 from analysis.study.params import Model
 from analysis.study.plan import Arm
 
+LONGEST_HEADER = 100_000_000  # bytes, as the format itself limits it
 HUB_IN_CONTAINER = "/root/.cache/huggingface"
 #: Name of a format in data/models.yaml by the words of a checkpoint's name.
 FORMATS = (
@@ -24,7 +25,11 @@ FORMATS = (
 
 @dataclass(frozen=True)
 class Files:
-    """A checkpoint's folder on this machine, or None; ``missing`` are files its index names that are not there."""
+    """A checkpoint's folder on this machine, or None.
+
+    ``missing`` are files its index names that are not there, ``damaged`` those that are cut off or not what their names
+    say: JSON that is none, weights whose length is not the one that their own table of contents gives.
+    """
 
     name: str
     folder: Path | None
@@ -32,10 +37,11 @@ class Files:
     config: dict[str, Any] = field(default_factory=dict)
     chat_template: bool | None = None
     gib: float = 0.0
+    damaged: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
-        return self.folder is not None and not self.missing
+        return self.folder is not None and not self.missing and not self.damaged
 
 
 def find(arm: Arm, model: Model) -> Files:
@@ -55,6 +61,7 @@ def find(arm: Arm, model: Model) -> Files:
         config=config,
         chat_template=(folder / "chat_template.jinja").is_file() or bool(tokenizer.get("chat_template")),
         gib=sum(f.stat().st_size for f in folder.glob("*.safetensors")) / 2**30,
+        damaged=tuple(sorted(f.name for f in folder.iterdir() if not _sound(f))),
     )
 
 
@@ -117,6 +124,32 @@ def _folder(arm: Arm, model: Model) -> Path | None:
 
 def _expanded(path: str) -> Path:
     return Path(os.path.expanduser(os.path.expandvars(path)))
+
+
+def _sound(path: Path) -> bool:
+    """False for a file that is cut off or no longer what its name says, as far as its beginning and length tell."""
+    try:
+        if path.suffix == ".safetensors":
+            return _whole(path)
+        if path.name in ("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors.index.json"):
+            json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        return True  # what cannot be read is another matter
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        return False
+    return True
+
+
+def _whole(path: Path) -> bool:
+    """Safetensors: 8 bytes with the length of a JSON header, which says where each tensor ends; then the tensors."""
+    size = path.stat().st_size
+    with open(path, "rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if not 0 < length <= min(size - 8, LONGEST_HEADER):
+            return False
+        header = json.loads(stream.read(length))
+    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    return size == 8 + length + max(ends, default=0)
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -27,6 +27,7 @@ _ECHOES = (
     "EngineCore encountered an issue",
     "EngineDeadError",
     "RuntimeError: cancelled",
+    "RuntimeError: Executor failed",
 )
 
 

@@ -155,11 +155,18 @@ def wait_until_healthy(arm: Arm, url: str, guard: subprocess.Popen, log: Path, p
     raise error
 
 
+#: A disk with less room than this is full: a log's next lines may be lost.
+FULL_GIB = 1 / 1024
+
+
 def failure(what: str, log: Path) -> ServerError:
     """What a stopped server's log says: a known cause, else the engine's first error; with the log's path and lines."""
     text = log.read_text(errors="replace") if log.exists() else ""
     cause, root = diagnosis.of_stopped(text), loglines.first_error(text)
-    if cause:
+    room = machine.free_gib(log)
+    if room is not None and room < FULL_GIB:  # the log itself may end in the middle
+        why, fix = "the disk of the records is full.", "Free space on it, then run again: records are kept."
+    elif cause:
         why, fix = cause.cause, cause.fix
     elif root:
         why = f"the engine's first error is not known to this study: {root.text[:300]}"
@@ -167,12 +174,14 @@ def failure(what: str, log: Path) -> ServerError:
     else:
         why, fix = "the log names no cause that this study knows.", "Read the log; its last lines are below."
     excerpt = "\n".join([*root.frames, root.text]) if root else _last_lines(text)
+    fix = fix.replace("STUDY", log.parts[-4]) if len(log.parts) > 3 else fix
     return ServerError(what, why=why, fix=fix, details=f"Log: {_shown(log)}\n" + excerpt)
 
 
 def _last_lines(text: str, count: int = 12) -> str:
-    """The last lines that say something: no blank ones, no progress bars."""
-    lines = [line for line in text.splitlines() if line.strip() and "% Completed" not in line and "%|" not in line]
+    """The last lines that say something: no blank ones, no progress bars, no list of all flags."""
+    dull = ("% Completed", "%|", "      [")
+    lines = [line for line in text.splitlines() if line.strip() and not any(sign in line for sign in dull)]
     return "\n".join(lines[-count:])
 
 

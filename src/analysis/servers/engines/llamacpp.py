@@ -126,7 +126,7 @@ class LlamaCpp(Engine):
         if s.max_num_seqs:
             words += ["--parallel", str(s.max_num_seqs)]
         words += ["--no-cache-prompt"] if s.prefix_caching is False else []
-        words += ["--chat-template-kwargs", '{"enable_thinking":false}', "--port", str(port)]
+        words += ["--reasoning", "off", "--port", str(port)]
         return [*words, *s.args]
 
 

@@ -29,6 +29,12 @@ def of_checkpoint(arm: Arm, role: str, model: Model, files: checkpoints.Files) -
             if files.gib < 1
             else f"{files.gib:.1f} GiB of weights{print_}",
         )
+    if files.damaged:
+        shown = ", ".join(files.damaged[:3])
+        fix = f"Remove {shown} in that folder, then: python -m analysis prefetch STUDY."
+        return Check(
+            name, "fail", f"damaged or cut off: {shown}", fix if model.hub else f"Put a sound copy of {shown} there."
+        )
     if files.missing:
         shown = ", ".join(files.missing[:3])
         verdict = "fail" if model.local else "warn"
