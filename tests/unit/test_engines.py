@@ -1,6 +1,5 @@
 """Engines: one object each; what llama.cpp says and is told; and a new engine is one file and one row."""
 
-import json
 import shlex
 import sys
 import textwrap
@@ -94,9 +93,10 @@ def test_a_real_answer_of_llama_cpp_is_counted():
     """The end of an answer of llama-server (commit 0c1e570) with the miniature's MTP drafter, K = 4: 24 tokens are one
     from the prompt, 9 of steps and 14 accepted.
     """
-    end = '{"choices":[],"model":"dense","usage":{"completion_tokens":24,"prompt_tokens":29},"timings":{"cache_n":0,"prompt_n":29,"predicted_n":24,"draft_n":28,"draft_n_accepted":14}}'
+    timings = {"cache_n": 0, "prompt_n": 29, "predicted_n": 24, "draft_n": 28, "draft_n_accepted": 14}
+    end = {"choices": [], "usage": {"completion_tokens": 24, "prompt_tokens": 29}, "timings": timings}
     engine = engines.named("llama.cpp")
-    ledger = engine.ledger(json.loads(end), Ledger())
+    ledger = engine.ledger(end, Ledger())
     assert (ledger.draft_tokens, ledger.accepted_tokens, ledger.cached_tokens) == (28, 14, 0)
     totals = {"draft_tokens": 28, "accepted_tokens": 14, "cached_tokens": 0}
     answer = SimpleNamespace(completion_tokens=24, prompt_tokens=29, **totals)
