@@ -27,8 +27,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"\n{error}", file=sys.stderr)
         graph.told()
         return 1
-    except KeyboardInterrupt:
-        print("\nStopped. Everything measured so far is kept: the same command goes on from there.", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        told = str(stop) or "Stopped. Everything measured so far is kept: the same command goes on from there."
+        print(f"\n{told}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         return 0

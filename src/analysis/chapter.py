@@ -137,7 +137,11 @@ def _parameters(notebook: Path, study: params.Study, study_file: str | Path) -> 
 
 def _told(error) -> tuple[str, str, str]:
     """The message of a failed cell: our own as it stands, another one with the cell that raised it."""
-    if "Fix:" in error.evalue or error.ename in {cls.__name__ for cls in StudyError.__subclasses__()}:
+    if (
+        error.ename == "Stopped"
+        or "Fix:" in error.evalue
+        or error.ename in {cls.__name__ for cls in StudyError.__subclasses__()}
+    ):
         return error.evalue, "", ""
     return (
         f"Cell {error.exec_count} failed: {error.ename}: {error.evalue}",

@@ -44,6 +44,14 @@ class StudyError(Exception):
         return [f"{type(self).__name__}: {self}"]
 
 
+class Stopped(KeyboardInterrupt):
+    """An interrupt while measuring, as one sentence: what is on record, and how to go on."""
+
+    def _render_traceback_(self) -> list[str]:
+        """IPython's hook: the sentence, and no stack."""
+        return [str(self)]
+
+
 class ParamsError(StudyError):
     """A study file or a notebook parameter is wrong."""
 

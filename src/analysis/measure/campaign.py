@@ -20,6 +20,7 @@ from analysis.errors import (
     Deadlock,
     MissingCells,
     PreflightError,
+    Stopped,
     StoreError,
     StudyError,
 )
@@ -73,6 +74,9 @@ def ensure(plan: Plan, wanted: Sequence[Cell], store: Store) -> str:
     try:
         with store.lock():
             return _measure(plan, missing, store)
+    except KeyboardInterrupt:
+        kept = len(wanted) - len(_missing(wanted, store))
+        raise Stopped(f"Stopped. {kept} of {len(wanted)} measurements are on record; run again to go on.") from None
     except filelock.Timeout:
         raise StoreError(
             f"Another process is measuring the study {plan.study.study}.",
@@ -99,12 +103,8 @@ def _measure(plan: Plan, missing: list[Cell], store: Store) -> str:
     launches = [(arm, number) for arm, number in plan.launches() if (arm.id, number) in wanted]
     tracker = Tracker(plan, launches, store)
     failed: list[StudyError] = []
-    try:
-        for arm, number in launches:
-            failed += _launch(plan, arm, number, store, tracker)
-    except KeyboardInterrupt:
-        tracker.done("stopped")
-        raise
+    for arm, number in launches:
+        failed += _launch(plan, arm, number, store, tracker)
     text = tracker.done("measured") + (f" {len(swept)} processes left by an earlier run were ended." if swept else "")
     if failed:
         error = failed[0]

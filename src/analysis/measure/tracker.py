@@ -57,5 +57,5 @@ class Tracker:
         self._line.show(
             f"{self._where} · measurement {self._measured + 1} of {len(self._todo)} ({cell.experiment},"
             f" {cell.workload}, {cell.concurrency} stream{'s' * (cell.concurrency > 1)}) · request {self._answers} of"
-            f" {len(cell.requests)} · about {left:.0f} min left"
+            f" {len(cell.requests)} · {f'about {left:.0f} min' if left >= 1 else 'less than a minute'} left"
         )
