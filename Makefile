@@ -18,6 +18,8 @@ help: ## this list
 
 setup: ## make .venv from the lock that fits this machine (does nothing when it is there)
 	$(setup)
+	@# outputs of notebooks are no change of the study: git config --remove-section filter.nbstripout undoes it
+	if [ -e .git ]; then git config filter.nbstripout.clean "'$$(cd "$(VENV)" && pwd)/bin/python' -m nbstripout --keep-id" || true; fi
 
 study: setup ## measure, run every notebook, write reports/<study>/index.html
 	$(py) -m analysis study "$(PARAMS)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import warnings
 from typing import Any
 
 import pandas as pd
@@ -18,6 +19,9 @@ from analysis.servers import backend, launch, preflight
 from analysis.show import tables, words
 from analysis.show.outputs import Say, Table
 from analysis.study import params, plan, study_file
+
+# without ipywidgets the plain bar is drawn, as it should be: no red box about it
+warnings.filterwarnings("ignore", message="IProgress not found")
 
 
 def open_study(study: str, **chapter: Any) -> Session:

@@ -30,7 +30,6 @@ def collect(study_hash: str) -> dict[str, Any]:
     }
 
 
-@functools.lru_cache
 def code() -> dict[str, Any]:
     """Git commit, whether tracked files differ from it, and the hash of the lock files."""
     locks = b"".join(p.read_bytes() for p in sorted((ROOT / "requirements").glob("*.txt")))
