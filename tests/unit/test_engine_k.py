@@ -141,3 +141,13 @@ def test_two_ways_at_once_are_refused():
     both = {"name": "both", "baseline": False, "speculative": {"enable_adaptive_verification": True}}
     both["speculative"]["rejection_sample_method"] = "block"
     assert "adaptive and block at once" in refused(variants=[both], engine_k=[], batch_table=None).what
+
+
+def test_a_release_that_has_not_the_way_is_told_before_the_launch(monkeypatch):
+    from analysis.servers.preflight import load
+
+    made = plan.make(study(engine_k=["fly"], batch_table=None, lossy=True))
+    for version, verdict, words in (((0, 32, 0), "fail", "came with vLLM 0.33"), ((0, 33, 0), "warn", "lossy")):
+        monkeypatch.setattr(load, "release", lambda arm, version=version: version)
+        (check,) = load.of_ways(made)
+        assert check.verdict == verdict and words in check.evidence

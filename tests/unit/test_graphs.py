@@ -155,3 +155,34 @@ def test_a_covering_size_covers_and_is_kept(k, streams):
     size = graphs.covering(found, streams)
     with_it = arm(k, max_num_seqs=600, max_cudagraph_capture_size=size)
     assert graphs.cut_size(with_it) is None and graphs.beyond(with_it, streams) == []
+
+
+def test_preflight_warns_with_the_sum_and_the_flag():
+    from analysis.servers.preflight import load
+
+    checks = {c.name: c for c in load.of_graphs(plan.make(load_study("h100-load")))}
+    assert set(checks) == {"CUDA graphs of mtp-k4", "CUDA graphs of mtp-k8"}
+    check = checks["CUDA graphs of mtp-k4"]
+    assert check.verdict == "warn" and "112 × 5 = 560 > 512" in check.evidence
+    assert "add --max-cudagraph-capture-size 1280" in check.fix
+
+
+@pytest.mark.parametrize(
+    ("k", "facts", "streams", "expected"),
+    [
+        (4, {"capture_sizes": LOGGED[4], "max_capture_size": 160}, 16, "inside"),
+        (4, {"capture_sizes": [1, 2, 4, 8, 16], "max_capture_size": 16}, 16, "outside"),
+        (4, {"capture_sizes": LOGGED[0], "max_capture_size": 32}, 5, "inside"),
+        (4, {"capture_sizes": LOGGED[0], "max_capture_size": 32}, 6, "outside"),
+        (0, {"capture_sizes": LOGGED[0], "max_capture_size": 32}, 16, "inside"),
+        (4, {"eager": True, "capture_sizes": ()}, 16, "none"),
+        (4, {"graph_mode": "NONE", "max_capture_size": 0}, 16, "none"),
+        (4, {}, 16, "not known"),
+    ],
+)
+def test_the_side_of_a_measurement_by_the_facts_of_its_launch(k, facts, streams, expected):
+    assert graphs.side(arm(k, max_num_seqs=16), facts, streams) == expected
+
+
+def test_more_streams_than_the_server_serves_at_once_wait_and_make_no_larger_step():
+    assert graphs.beyond(arm(4, max_num_seqs=64), [64, 512]) == []

@@ -6,6 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from analysis.published import evidence
+from analysis.published import load as published
 from analysis.science import acceptance, load, speedup
 from analysis.science.stats import NoiseFloor
 
@@ -124,3 +126,28 @@ def test_the_table_of_k_comes_from_the_arms_of_fixed_k_inside_the_graphs():
     table = pd.DataFrame(rows)
     assert load.batch_table(table) == [[1, 15, 4], [16, 255, 2], [256, 256, 0]]
     assert load.batch_table(table[table.k == 0]) == []
+
+
+def test_published_loads_are_inside_outside_or_not_known():
+    found = published.sides(evidence.load()).to_dict("records")
+
+    def row(source, streams):
+        return next(r for r in found if r["source"] == source and r["concurrency"] == streams)
+
+    own = row("ai-muninn-27", 8)
+    assert (own["tokens"], own["in_graphs"], own["why"]) == (40, "inside", "8 × 5 = 40 ≤ 512")
+    assert row("nvidia-370354", 8)["why"] == "sglang has rules of its own"
+    bare = next(r for r in found if r["source"] == "jarvislabs" and r["arm"] == "dflash")
+    assert (bare["tokens"], bare["in_graphs"], bare["why"]) == (256, "not known", "its launch is not published")
+
+
+@pytest.mark.parametrize(
+    ("streams", "flags", "side"),
+    [(64, {}, "inside"), (128, {}, "outside"), (8, {"enforce-eager": "on"}, "none"),
+     (8, {"max-cudagraph-capture-size": "16"}, "not known")],
+)  # fmt: skip
+def test_the_sum_of_a_published_launch(streams, flags, side):
+    rows = [("x", "launch", "flag", n, v) for n, v in {"max-model-len": "4096", **flags}.items()]
+    recipes = pd.DataFrame(rows, columns=["source", "recipe", "part", "name", "value"])
+    row = {"source": "x", "engine": "vllm", "k": 4.0, "concurrency": streams}
+    assert published._side(row, recipes)["in_graphs"] == side

@@ -82,10 +82,10 @@ def captured(arm: Arm, hardware: str | None = None) -> Captured | None:
     steps = {
         count * (k + 1)
         for k, most in _tiers(arm, sequences)
-        for count in {*_grid(min(most, _default_largest(hardware))), most}
+        for count in {*grid(min(most, _default_largest(hardware))), most}
         if count * (k + 1) <= min(largest, tokens)
     }
-    return Captured(tuple(sorted({*_grid(min(largest, tokens), tokens), *steps})), sequences)
+    return Captured(tuple(sorted({*grid(min(largest, tokens), tokens), *steps})), sequences)
 
 
 def holds(arm: Arm, found: Captured, streams: int) -> bool:
@@ -124,14 +124,14 @@ def covering(arm: Arm, streams: Iterable[int]) -> int | None:
 
 def _covering(streams: int, k: int, sequences: int, tokens: int | None) -> int | None:
     least = step_tokens(streams, k)
-    sizes = (s for s in _grid(least * 2 + 32) if s >= least and (tokens is None or s <= tokens))
-    return next((s for s in sizes if Captured(_grid(s), sequences).holds(streams, k)), None)
+    sizes = (s for s in grid(least * 2 + 32) if s >= least and (tokens is None or s <= tokens))
+    return next((s for s in sizes if Captured(grid(s), sequences).holds(streams, k)), None)
 
 
 def _room(streams: int, k: int) -> tuple[int, int]:
     """(sequences, tokens of a batch) that a server needs so that some size covers a load."""
-    size = next(s for s in _grid(step_tokens(streams, k) * 2 + 32) if _covering(streams, k, s, s) == s)
-    return next(n for n in range(streams, size + 1) if Captured(_grid(size), n).holds(streams, k)), size
+    size = next(s for s in grid(step_tokens(streams, k) * 2 + 32) if _covering(streams, k, s, s) == s)
+    return next(n for n in range(streams, size + 1) if Captured(grid(size), n).holds(streams, k)), size
 
 
 def beyond(arm: Arm, streams: Iterable[int], hardware: str | None = None) -> list[int]:
@@ -207,10 +207,10 @@ def _given(arm: Arm) -> int | None:
 def _kept(arm: Arm, given: int) -> tuple[int, ...]:
     """The sizes that a size given by hand leads to: vLLM's grid up to it, or up to the tokens of a batch."""
     tokens = arm.server.max_num_batched_tokens
-    return _grid(min(given, tokens or given), tokens)
+    return grid(min(given, tokens or given), tokens)
 
 
-def _grid(largest: int, tokens: int | None = None) -> tuple[int, ...]:
+def grid(largest: int, tokens: int | None = None) -> tuple[int, ...]:
     """vLLM's own sizes up to the largest: 1, 2, 4, each 8 below 256, each 16 above; and the tokens of a batch."""
     sizes = [*(s for s in (1, 2, 4) if s <= largest), *range(8, min(largest + 1, 256), 8), *range(256, largest + 1, 16)]
     return tuple(sorted({*sizes, *((tokens,) if tokens and tokens <= largest else ())}))

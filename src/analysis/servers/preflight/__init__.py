@@ -10,7 +10,18 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from analysis.servers import checkpoints, engines, machine
-from analysis.servers.preflight import context, engine, host, models, mounts, releases, room, settings, speculators
+from analysis.servers.preflight import (
+    context,
+    engine,
+    host,
+    load,
+    models,
+    mounts,
+    releases,
+    room,
+    settings,
+    speculators,
+)
 from analysis.servers.preflight.check import Check, Verdict
 from analysis.servers.preflight.engine import engine_verdict
 from analysis.study.plan import Arm, Plan
@@ -24,6 +35,7 @@ def run(plan: Plan, here: machine.Machine | None = None) -> list[Check]:
     checks = [*host.of_machine(plan, here), *host.disk_for_records(), *host.of_sandbox(plan)]
     for arm in _distinct(plan):
         checks += [_allowed(arm, check) for check in _of_arm(plan, arm, here)]
+    checks += [*load.of_ways(plan), *load.of_graphs(plan)]
     named = (replace(check, fix=check.fix.replace("STUDY", plan.study.study)) for check in checks)
     return list(dict.fromkeys(named))
 
