@@ -257,9 +257,14 @@ def _run_programs(arguments) -> int:
 def _prefetch(arguments) -> int:
     from analysis.servers import prefetch
     from analysis.study import plan
+    from analysis.study.sets import SETS
     from analysis.study.study_file import load_study
 
-    prefetch.run(plan.make(load_study(arguments.study)))
+    study = load_study(arguments.study)
+    for spec in study.prompt_files:  # a plan reads them
+        if spec.set and spec.file == SETS[spec.set].file:
+            prefetch.fetch_set(SETS[spec.set])
+    prefetch.run(plan.make(study))
     return 0
 
 

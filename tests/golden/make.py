@@ -1,4 +1,4 @@
-"""Write the golden notebooks anew: chapters executed in replay from the reference run.
+"""Write the golden notebooks anew: chapters executed in replay from the reference runs.
 
     .venv/bin/python tests/golden/make.py
 
@@ -12,12 +12,16 @@ import nbformat
 
 from analysis import chapter, places
 
-CHAPTERS = ["01_baseline", "03_k_sweep", "05_acceptance", "07_losslessness"]
+#: Chapter -> the reference run that it is executed from.
+CHAPTERS = {
+    **dict.fromkeys(["01_baseline", "03_k_sweep", "05_acceptance", "07_losslessness"], "miniature"),
+    "10_context": "miniature-context",
+}
 
 
 def main() -> None:
-    study = places.RECORDS["reference"] / "miniature" / "study.yaml"
-    for name in CHAPTERS:
+    for name, run in CHAPTERS.items():
+        study = places.RECORDS["reference"] / run / "study.yaml"
         out = Path(__file__).parent / f"{name}.ipynb"
         chapter.run(places.NOTEBOOKS / f"{name}.ipynb", study, out)
         notebook = nbformat.read(out, as_version=4)

@@ -16,6 +16,7 @@ from analysis.study.study_file import load_study
 PINNED = {
     "miniature": (155, "2475a051546eb435", "2475a051546eb435"),
     "miniature-moe": (65, "d7377acec508646c", "d7377acec508646c"),
+    "miniature-context": (200, "be3aaab1b9ef9e33", "be3aaab1b9ef9e33"),
     "h200-shapes": (60, "2ec1e5b05febd9d8", "05061685c094515b"),
 }
 
@@ -38,7 +39,7 @@ def test_ids_of_a_reference_run_are_the_pinned_ones(study):
     assert (len(planned), digest(planned), digest(on_record(study))) == PINNED[study]
 
 
-@pytest.mark.parametrize("study", ["miniature", "miniature-moe"])
+@pytest.mark.parametrize("study", ["miniature", "miniature-moe", "miniature-context"])
 def test_every_planned_cell_of_a_reference_run_is_on_record(study):
     planned = {cell.id for cell in plan.make(load_study(study, records="reference")).cells}
     assert planned <= on_record(study)

@@ -148,7 +148,7 @@ def test_a_study_with_a_faulty_file_fails_when_it_is_planned(build, tmp_path):
     [
         ([{"name": "py_code", "file": "a"}], "'py_code' is taken"),
         ([{"name": "a", "file": "a"}, {"name": "a", "file": "b"}], "taken"),
-        ([{"name": "a"}], "'prompt_files.0.file' is missing"),
+        ([{"name": "a"}], "'prompt_files.0': 'file' is missing"),
         ([{"name": "a", "file": "b", "tokens": 3}], "not a parameter"),
         ([{"name": "A B", "file": "b"}], "prompt_files.0.name"),
     ],
@@ -205,3 +205,33 @@ def test_an_answer_that_does_not_fit_is_refused_before_anything_starts(build, fi
     path = file("t.jsonl", lines({"prompt": "One?", "max_tokens": 4096}))
     with pytest.raises(ParamsError, match="An answer of 4096 tokens"):
         plan.make(build.study(workloads=[{"name": "tickets", "file": path}], server={"max_model_len": 2048}))
+
+
+def test_a_study_that_uses_every_axis_at_once_counted_by_hand(build, file):
+    own.read.cache_clear()
+    path = file("t.jsonl", lines({"prompt": "One?"}, {"prompt": "Two?", "max_tokens": 7}))
+    made = plan.make(
+        build.study(
+            workloads=["py_code", {"name": "tickets", "file": path}],
+            speculators=["none", "mtp", {"method": "ngram", "k_values": [4]}],
+            context_tokens=[64, 128],
+            output_tokens=[4, 40],
+            thinking=[False, True],
+            repeats=2,
+            launches=2,
+        )
+    )
+    kinds = [c.experiment for c in made.cells]
+    # 4 arms (baseline, MTP at K = 1 and 2, n-gram at 4) in 2 launches with 2 repeats: 16 of every point.
+    # timing: py_code, and tickets at two lengths of answer: 3 points. each axis: 2 workloads x 2 values: 4 points.
+    # load: 2 arms (baseline, K = 2) x 2 launches x 2 workloads x 2 levels.
+    assert {k: kinds.count(k) for k in set(kinds)} == {
+        "timing": 48,
+        "context": 64,
+        "output": 64,
+        "thinking": 64,
+        "concurrency": 16,
+    }
+    assert len(made.launches()) == 8 and len({c.id for c in made.cells}) == 256
+    # prompt tokens at 2000 a second, answers at 30 tokens a second (half as many again with drafts), 8 starts of 180 s
+    assert made.minutes() > 8 * 180 / 60

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import httpx
@@ -19,6 +21,7 @@ from analysis.errors import PreflightError
 from analysis.servers import checkpoints, machine, patchfile
 from analysis.study.params import Model, Patch
 from analysis.study.plan import Arm, Plan
+from analysis.study.sets import StandardSet
 
 #: Files of a repository that a server reads; other formats of the same weights stay where they are.
 WANTED = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
@@ -69,6 +72,30 @@ def run(plan: Plan, say: Say = print, endpoint: str | None = None) -> list[Path]
         present.append(_download(download, f"{number} of {len(wanted)}", say, endpoint))
     say(f"Everything is here{'' if wanted else '; nothing was downloaded'}. Offline from now on: HF_HUB_OFFLINE=1.")
     return [*done, *present]
+
+
+def fetch_set(known: StandardSet, say: Say = print) -> Path:
+    """Get a standard prompt set once, by the package `datasets`, as one JSON object per line."""
+    path = Path(known.file)
+    if path.is_file():
+        say(f"  {known.title}: here")
+        return path
+    try:
+        datasets = import_module("datasets")
+    except ImportError:
+        raise PreflightError(
+            f"{known.title} cannot be fetched.",
+            why="The package datasets is not installed: it is an optional part of the study.",
+            fix=f"Install it (pip install datasets), or put the rows of {known.hub} into {_tilde(path)}.",
+        ) from None
+    with _hub(known.hub):
+        rows = datasets.load_dataset(known.hub, known.config, split=known.split)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".part")
+    fresh.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    os.replace(fresh, path)
+    say(f"  {known.title}: {len(rows)} rows fetched")
+    return path
 
 
 def fetch_patch(patch: Patch, say: Say = print) -> Path:

@@ -13,15 +13,16 @@ import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from analysis.errors import ParamsError
 from analysis.frozen import Frozen
 from analysis.places import inside
 from analysis.study import prompts
 from analysis.study.prompts import Prompt, Workload
+from analysis.study.sets import PLACEHOLDER, SETS, StandardSet
 
 #: Longest line of a prompt file [bytes]: more is no prompt, or a file of another kind.
 LINE = 2**20
@@ -33,13 +34,31 @@ class PromptFile(Frozen):
     """One workload of a study that is read from a file, as it stands among the study's ``workloads``."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
-    file: Annotated[str, Field(min_length=1)] = Field(
-        description="JSONL or CSV, one prompt as .txt, or a folder of .txt"
+    file: str = Field(
+        "", description="JSONL or CSV, one prompt as .txt, or a folder of .txt; of a set: where prefetch put it"
     )
+    set: Literal[*SETS] | None = Field(None, description="a standard set, whose rows have a form of their own")
+    category: str | None = Field(None, description="of a set's rows those of one category; null: all")
     title: str = ""
     language: str | None = Field(None, description="ja, en or python; null: seen in the text")
     max_tokens: PositiveInt | None = Field(None, description="length of an answer; null: the study's timing_tokens")
     sample: PositiveInt | None = Field(None, description="so many of them, chosen by the study's seed; null: all")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _place_of_a_set(cls, raw: Any) -> Any:
+        known = SETS.get(raw.get("set") or "") if isinstance(raw, dict) else None
+        return (
+            {**raw, "file": raw.get("file") or known.file, "title": raw.get("title") or known.title} if known else raw
+        )
+
+    @model_validator(mode="after")
+    def _file_is_named(self) -> PromptFile:
+        if not self.file:
+            raise ValueError("'file' is missing")
+        if self.category and not (self.set and SETS[self.set].category):
+            raise ValueError("'category' is of standard sets that have some: mt_bench, speed_bench")
+        return self
 
 
 def workload(study: Any, name: str) -> Workload:
@@ -58,7 +77,8 @@ def read(spec: PromptFile, seed: int) -> Workload:
         It is missing, empty, no text, or holds a line that is no prompt (with its number).
     """
     path = inside(spec.file)
-    rows = [_prompt(spec, *row) for row in _rows(spec, path)]
+    content = _rows(spec, path)
+    rows = [_prompt(spec, *row) for row in (_of_set(spec, SETS[spec.set], content) if spec.set else content)]
     if not rows:
         raise _error(spec, "is empty", "It has no prompt.", FORM)
     seen: dict[str, str] = {}
@@ -77,9 +97,44 @@ def read(spec: PromptFile, seed: int) -> Workload:
     if spec.sample and spec.sample < len(found):
         chosen = set(random.Random(f"{seed}-{spec.name}").sample(range(len(found)), spec.sample))
         found = [prompt for at, prompt in enumerate(found) if at in chosen]
-    language = spec.language or _language("".join(p.text for p in found))
+    own_language = SETS[spec.set].language if spec.set else None
+    language = spec.language or own_language or _language("".join(p.text for p in found))
     prompts.TITLES[spec.name] = spec.title or spec.name
     return Workload(name=spec.name, title=spec.title, language=language, kind="prose", prompts=tuple(found), own=True)
+
+
+def _of_set(
+    spec: PromptFile, known: StandardSet, rows: Iterator[tuple[Any, str, str]]
+) -> Iterator[tuple[Any, str, str]]:
+    """Rows of a standard set as rows of ours; those of another category are passed over."""
+    categories, kept = set(), 0
+    for row, where, name in rows:
+        try:
+            text = known.prompt(row)
+            category = str(row[known.category]) if known.category else ""
+            id_ = str(row[known.id]) if known.id and known.id in row else f"{known.name}-{name.rpartition('-')[2]}"
+        except (LookupError, TypeError, AttributeError) as error:
+            raise _error(
+                spec,
+                f"is not {known.title}: {where} has another form",
+                f"It lacks {error}.",
+                f"Get it anew: {known.hub}.",
+            ) from None
+        categories.add(category)
+        if spec.category and category != spec.category:
+            continue
+        if PLACEHOLDER in text:
+            raise _error(
+                spec,
+                f"has a placeholder in {where} instead of a prompt",
+                "The public file leaves out texts that others own.",
+                "Complete it with the set's own preparation script, name that file, or choose another category.",
+            )
+        kept += 1
+        yield {"prompt": text, "id": id_}, where, name
+    if categories and not kept:
+        why = f"It has {', '.join(sorted(categories))}."
+        raise _error(spec, f"has no row of the category '{spec.category}'", why, "Name one of these.")
 
 
 def _rows(spec: PromptFile, path: Path) -> Iterator[tuple[Any, str, str]]:
@@ -187,6 +242,9 @@ def _text(spec: PromptFile, path: Path) -> str:
     try:
         content = path.read_bytes()
     except OSError as error:
+        if spec.set and str(path) == SETS[spec.set].file:
+            fix = "Run: python -m analysis prefetch STUDY, or name a file of your own."
+            raise _error(spec, "is not here", f"{SETS[spec.set].title} was not fetched yet.", fix) from None
         known = sorted(p.name for p in path.parent.glob("*.*"))[:5] if path.parent.is_dir() else []
         there = f"Its folder has {', '.join(known)}." if known else "Nor is there such a folder."
         fix = f"Correct the file of the workload {spec.name}."

@@ -17,6 +17,7 @@ from analysis.study.engines import ENGINES
 from analysis.study.fingerprint import folder_hash
 from analysis.study.own import PromptFile
 from analysis.study.prompts import workloads
+from analysis.study.sets import SETS
 from analysis.study.speculator import MTP, NONE, SPECULATORS, of_settings
 
 Stamp = Literal["measured", "synthetic-acceptance", "miniature"]
@@ -270,7 +271,11 @@ class Study(Frozen):
     def _files_among_workloads(cls, raw: Any) -> Any:
         """A mapping among ``workloads`` is a prompt file, and its name the workload's."""
         listed = raw.get("workloads") if isinstance(raw, dict) else None
-        if not isinstance(listed, list | tuple) or not any(isinstance(w, dict) for w in listed):
+        if not isinstance(listed, list | tuple):
+            return raw
+        own = {f.get("name") for f in raw.get("prompt_files") or () if isinstance(f, dict)}
+        listed = [{"name": w, "set": w} if isinstance(w, str) and w in SETS and w not in own else w for w in listed]
+        if not any(isinstance(w, dict) for w in listed):
             return raw
         files = [w for w in listed if isinstance(w, dict)]
         names = [w.get("name") if isinstance(w, dict) else w for w in listed]
