@@ -110,3 +110,6 @@ def test_a_template_that_refuses_a_role_is_quoted(build, tmp_path):
     found = checks(build, tmp_path, refuses, **own_prompts)["chat template and own prompts"]
     assert found.verdict == "fail" and "System role not supported" in found.evidence
     assert checks(build, tmp_path, "{{ messages }}", **own_prompts)["chat template and own prompts"].verdict == "ok"
+    assert checks(build, tmp_path, "{{ messages }}", **own_prompts)["own conversations"].verdict == "fail", (
+        "not sent whole yet"
+    )

@@ -36,6 +36,9 @@ def template(plan: Plan, arm: Arm, target: Files) -> Iterator[Check]:
         for m in [p.messages]
         if m
     ]
+    if any(len(talk) > 1 for talk in talks):  # until analysis.measure.client sends Request.conversation()
+        evidence = "the client sends the last message of a conversation alone"
+        yield Check("own conversations", "fail", evidence, "Give prompts of one message, for now.")
     if text is not None and talks:
         yield from _renders(text, talks)
 
