@@ -16,6 +16,7 @@ from analysis import chapter, places
 CHAPTERS = {
     **dict.fromkeys(["01_baseline", "03_k_sweep", "05_acceptance", "07_losslessness"], "miniature"),
     "10_context": "miniature-context",
+    "11_methods": "miniature-methods",
 }
 
 

@@ -17,6 +17,7 @@ PINNED = {
     "miniature": (155, "2475a051546eb435", "2475a051546eb435"),
     "miniature-moe": (65, "d7377acec508646c", "d7377acec508646c"),
     "miniature-context": (200, "be3aaab1b9ef9e33", "be3aaab1b9ef9e33"),
+    "miniature-methods": (56, "6515d9ba10658b82", "6515d9ba10658b82"),
     "h200-shapes": (60, "2ec1e5b05febd9d8", "05061685c094515b"),
 }
 
@@ -39,7 +40,7 @@ def test_ids_of_a_reference_run_are_the_pinned_ones(study):
     assert (len(planned), digest(planned), digest(on_record(study))) == PINNED[study]
 
 
-@pytest.mark.parametrize("study", ["miniature", "miniature-moe", "miniature-context"])
+@pytest.mark.parametrize("study", ["miniature", "miniature-moe", "miniature-context", "miniature-methods"])
 def test_every_planned_cell_of_a_reference_run_is_on_record(study):
     planned = {cell.id for cell in plan.make(load_study(study, records="reference")).cells}
     assert planned <= on_record(study)

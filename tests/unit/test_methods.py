@@ -190,10 +190,10 @@ def test_a_study_with_one_method_says_so_in_one_line(build):
 
 def test_the_figures_say_their_numbers(table):
     gains = shown.gains(table, FLOOR, "measured")
-    assert gains.title == "n-gram lookup with K = 8 gains most: quotes 2.50× as fast as without"
+    assert gains.title == "N-gram lookup with K = 8 gains most: quotes 2.50× as fast as without"
     assert gains.static == shown.gains(table, FLOOR, "measured").static
     most = shown.acceptance(table, "measured")
-    assert most.title == "n-gram lookup depends most on the work: 1.02 tokens per step on prose, 4.00 on quotes"
+    assert most.title == "N-gram lookup depends most on the work: 1.02 tokens per step on prose, 4.00 on quotes"
 
 
 def test_variants_without_a_baseline_are_compared_with_the_main_one(frames):

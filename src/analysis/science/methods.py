@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.science import costmodel, speedup
+from analysis.science import arms, costmodel, speedup
 from analysis.science.stats import NoiseFloor
 from analysis.study import speculator
 
@@ -96,10 +96,11 @@ def confounds(launches: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for fact in (c for c in CONFOUNDS if c in launches):
-        values = launches[fact].map(_plain)
+        own = launches[arms.speculating(launches)] if fact.startswith("drafter") else launches
+        values = own[fact].map(_plain)
         if values.nunique() > 1:
             rows += [
-                {"fact": fact, "value": value, "arms": tuple(dict.fromkeys(launches.arm[values == value]))}
+                {"fact": fact, "value": value, "arms": tuple(dict.fromkeys(own.arm[values == value]))}
                 for value in dict.fromkeys(values)
             ]
     return pd.DataFrame(rows, columns=["fact", "value", "arms"])

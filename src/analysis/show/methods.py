@@ -43,7 +43,7 @@ def gains(table: pd.DataFrame, floor: NoiseFloor, stamp: str) -> Figure | None:
     return Figure(
         live,
         still,
-        f"{words.arm(top.arm)} gains most: {words.workload(top.workload)} {top.speedup:.2f}× as fast as without",
+        f"{_capital(words.arm(top.arm))} gains most: {words.workload(top.workload)} {top.speedup:.2f}× as fast as without",
         "Each method with its fastest K for the workload: geometric mean of paired per-prompt ratios of seconds per token, "
         f"one stream. Whiskers: {'95 % interval over launches' if lo == 'lo' else 'range over prompts; one launch gives no interval'}.",
         "Bars: "
@@ -70,7 +70,7 @@ def acceptance(table: pd.DataFrame, stamp: str) -> Figure | None:
     return Figure(
         live,
         still,
-        f"{_title(uneven)} depends most on the work: {low.per_step.iloc[0]:.2f} tokens per step on "
+        f"{_capital(_title(uneven))} depends most on the work: {low.per_step.iloc[0]:.2f} tokens per step on "
         f"{words.workload(low.workload.iloc[0])}, {low.per_step.iloc[-1]:.2f} on {words.workload(low.workload.iloc[-1])}",
         "Decoded tokens over all steps, with a draft or without, at the K that yields most. 1 is the baseline.",
         "Bars: "
@@ -138,6 +138,10 @@ def verdict(table: pd.DataFrame) -> str:
             + (f", not distinguishable from {' and '.join(others)}" if others else "")
         )
     return f"{'; '.join(sentences)}." if sentences else ""
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 def _title(method: str) -> str:
