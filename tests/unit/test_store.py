@@ -130,18 +130,109 @@ def test_a_torn_line_longer_than_one_block_is_cut_too(kept, cells):
     assert Store("demo", root=kept.folder.parent).complete() == {cells[0].id, cells[1].id}
 
 
-@pytest.mark.parametrize("line", ["{broken", "", "5", "null", '["cell_id"]', "{}", "\x00" * 20])
-@pytest.mark.parametrize("name", ["cells.jsonl", "requests.jsonl"])
-def test_a_damaged_line_that_is_not_the_last_is_named_by_its_number(kept, build, cells, name, line):
+DAMAGED = [
+    "{broken",
+    "",
+    "5",
+    "null",
+    '["cell_id"]',
+    "{}",
+    "\x00" * 20,
+    '{"cell_id": []}',
+    '{"cell_id": NaN}',
+    "[" * 9999,
+]
+
+
+@pytest.mark.parametrize("line", DAMAGED)
+@pytest.mark.parametrize("name", ["cells.jsonl", "requests.jsonl", "outcomes.jsonl"])
+def test_a_damaged_line_is_named_with_its_file_and_passed_over(kept, build, cells, name, line):
     kept.append(record(cells[0]), [request(build, cells[0])])
+    kept.append_outcome({"cell_id": cells[0].id, "index": 0})
     with file(kept, name).open("a") as stream:
         stream.write(line + "\n")
     kept.append(record(cells[1]), [request(build, cells[1])])
     before = file(kept, name).read_bytes()
-    with pytest.raises(StoreError, match=f"Line 2 of .*demo/{name} is not a record") as error:
-        Store("demo", root=kept.folder.parent).complete()
-    assert "its measurement is then repeated" in error.value.fix
+    again = Store("demo", root=kept.folder.parent)
+    assert again.complete() == {cells[0].id, cells[1].id} and list(again.outcomes()) == [(cells[0].id, 0)]
+    (damage,) = again.damage()
+    assert (damage.file, damage.line) == (f"{kept.folder.parent.name}/demo/{name}", 2)
+    assert "elete" not in str(damage)
     assert file(kept, name).read_bytes() == before
+
+
+WRONG = {
+    "cells.jsonl": [("launch_id", v) for v in (-1, 10**19, None, "../x", ["a", -1])]
+    + [("per_position", v) for v in (None, [-1], [10**16], ["1"], [float("nan")], [float("inf")])]
+    + [("status", None), ("wall_s", "9"), ("wall_s", -1), ("drafts", 1.5), ("accepted", True)],
+    "requests.jsonl": [("text", None), ("text", 5), ("seconds", float("inf")), ("completion_tokens", 0), ("seed", 1e3)]
+    + [("steps_accepted", [None]), ("launch_id", ""), ("text", "\ud800")],
+}
+
+
+@pytest.mark.parametrize(("name", "field", "value"), [(n, f, v) for n, changes in WRONG.items() for f, v in changes])
+def test_a_value_of_a_wrong_kind_costs_its_own_measurement_alone(kept, build, cells, name, field, value):
+    for cell in cells[:2]:
+        kept.append(record(cell), [request(build, cell)])
+    kept.write_launch("l1", {"facts": {}, **launch(cells[0])})
+    lines = file(kept, name).read_text().splitlines()
+    lines[0] = json.dumps({**json.loads(lines[0]), field: value})
+    file(kept, name).write_text("\n".join(lines) + "\n")
+    again = Store("demo", root=kept.folder.parent)
+    assert again.complete() == {cells[1].id}
+    assert len(again.frames(cells).requests) == 1
+    assert (
+        again.damage()[0].line == 1
+        and field in again.damage()[0].why
+        or value == "\ud800"
+        or "no number" in str(again.damage()[0])
+    )
+
+
+def _cut(lines):
+    return lines[:1]
+
+
+def _twice(lines):
+    return [lines[0], *lines]
+
+
+def _emptied(lines):
+    return [lines[0], "{}"]
+
+
+def _changed(lines):
+    return [lines[0], lines[1].replace("some text", "other")]
+
+
+@pytest.mark.parametrize("change", [_cut, _twice, _emptied, _changed])
+def test_a_measurement_that_lost_or_changed_a_request_is_measured_again(kept, build, cells, change):
+    kept.append(record(cells[0], requests=2), [request(build, cells[0]), request(build, cells[0], index=1)])
+    kept.append(record(cells[1]), [request(build, cells[1], index=0)])
+    path = file(kept, "requests.jsonl")
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*change(lines[:2]), *lines[2:]]) + "\n")
+    again = Store("demo", root=kept.folder.parent)
+    assert again.complete() == {cells[1].id}
+    assert any("requests" in damage.why for damage in again.damage())
+    again.append(record(cells[0], "l2"), [request(build, cells[0], "l2")])
+    assert again.complete() == {cells[0].id, cells[1].id}
+
+
+def test_old_records_know_their_requests_by_number(kept, build, cells):
+    kept.append(record(cells[0], requests_hash=None), [request(build, cells[0])])
+    assert kept.complete() == {cells[0].id}
+    file(kept, "requests.jsonl").write_text("")
+    assert Store("demo", root=kept.folder.parent).complete() == set()
+
+
+def test_a_damaged_launch_is_measured_again_and_named(kept, build, cells):
+    kept.append(record(cells[0]), [request(build, cells[0])])
+    kept.write_launch("l1", {"facts": {}, **launch(cells[0])})
+    (kept.folder / "launches/l1/launch.json").write_text("{")
+    again = Store("demo", root=kept.folder.parent)
+    assert again.complete() == set()
+    assert any(damage.file.endswith("l1/launch.json") for damage in again.damage())
 
 
 def test_records_of_another_study_are_refused(kept, tmp_path):
@@ -158,11 +249,15 @@ def test_records_of_another_format_are_refused(kept, tmp_path):
         Store("demo", root=tmp_path)
 
 
-def test_a_damaged_study_record_is_one_clear_error(kept, tmp_path):
-    kept.write_study({})
+def test_a_damaged_study_record_is_read_from_the_launches_and_named(kept, tmp_path, cells):
+    kept.write_study({"stamp": "measured"})
+    kept.write_launch("l1", {"provenance": {"commit": "abc"}, **launch(cells[0])})
     file(kept, "study.json").write_text("{")
-    with pytest.raises(StoreError, match=r"study\.json is not JSON"):
-        Store("demo", root=tmp_path)
+    again = Store("demo", root=tmp_path)
+    assert again.study_record()["provenance"] == {"commit": "abc"}
+    assert "study.json" in str(again.damage()[0]) and "writes it anew" in str(again.damage()[0])
+    again.write_study({"stamp": "measured"})
+    assert not again.damage()
 
 
 def test_a_study_without_records_is_empty_and_leaves_no_folder(tmp_path):
@@ -186,7 +281,7 @@ FILL = """
     from analysis.records.store import Store
 
     kept, room, size = Store("demo", root=Path(sys.argv[1])), int(sys.argv[2]), int(sys.argv[3])
-    kept.append({"cell_id": "a", "status": "ok"}, [{"cell_id": "a", "text": "kept"}])
+    kept.append({"cell_id": "a", "launch_id": "l1", "status": "ok"}, [{"cell_id": "a", "launch_id": "l1", "text": "kept"}])
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     limit = (kept.folder / "requests.jsonl").stat().st_size + room
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
@@ -204,7 +299,10 @@ def test_a_file_that_cannot_grow_keeps_what_it_had_and_no_fragment_of_the_rest(t
     done = subprocess.run(code, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert "Records cannot be written to" in done.stdout
-    assert file(Store("demo", root=tmp_path), "requests.jsonl").read_text() == '{"cell_id":"a","text":"kept"}\n'
+    assert (
+        file(Store("demo", root=tmp_path), "requests.jsonl").read_text()
+        == '{"cell_id":"a","launch_id":"l1","text":"kept"}\n'
+    )
     assert Store("demo", root=tmp_path).complete() == {"a"}
 
 
@@ -220,14 +318,14 @@ FILL_DISK = """
     from analysis.records.store import Store
 
     kept, root = Store("demo", root=Path(sys.argv[1])), Path(sys.argv[1])
-    kept.append({"cell_id": "a", "status": "ok"}, [{"cell_id": "a", "text": "kept"}])
+    kept.append({"cell_id": "a", "launch_id": "l1", "status": "ok"}, [{"cell_id": "a", "launch_id": "l1", "text": "kept"}])
     before = {p.name: p.read_bytes() for p in kept.folder.iterdir()}
     try:
-        kept.append({"cell_id": "b", "status": "ok"}, [{"cell_id": "b", "text": "y" * 90_000}])
+        kept.append({"cell_id": "b", "launch_id": "l1", "status": "ok"}, [{"cell_id": "b", "launch_id": "l1", "text": "y" * 90_000}])
     except StoreError as error:
         print(error)
     assert {p.name: p.read_bytes() for p in kept.folder.iterdir()} == before
-    kept.append({"cell_id": "c", "status": "ok"}, [{"cell_id": "c", "text": "fits"}])
+    kept.append({"cell_id": "c", "launch_id": "l1", "status": "ok"}, [{"cell_id": "c", "launch_id": "l1", "text": "fits"}])
     print(sorted(Store("demo", root=root).complete()))
 """
 
@@ -341,10 +439,10 @@ def test_the_newest_good_record_of_a_cell_wins_with_its_own_requests(kept, build
     assert frames.cells.launch_id.tolist() == frames.requests.launch_id.tolist() == ["l2"]
 
 
-def test_a_record_with_an_impossible_value_is_refused(kept, cells):
+def test_a_record_with_an_impossible_value_is_named_and_measured_again(kept, cells):
     kept.append(record(cells[0], wall_s=-1.0))
-    with pytest.raises(StoreError, match="wrong value in 'wall_s': -1"):
-        kept.frames(cells)
+    assert kept.complete() == set() and len(kept.frames(cells).cells) == 0
+    assert "'wall_s' is -1.0, not a time" in str(kept.damage()[0])
 
 
 def test_a_changed_cell_has_no_record(kept, cells):

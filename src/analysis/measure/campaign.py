@@ -62,13 +62,13 @@ def ensure(plan: Plan, wanted: Sequence[Cell], store: Store) -> str:
     """
     missing = _missing(wanted, store)
     if not missing:
-        return f"All {len(wanted)} measurements are on record; nothing was launched."
+        return f"All {len(wanted)} measurements are on record; nothing was launched." + _damaged(store)
     reference = plan.study.records == "reference"
     if plan.study.measure == "never" or reference:
         raise MissingCells(
             f"{len(missing)} of {len(wanted)} measurements have no record, and "
             + ("a reference run is read-only." if reference else "measure is 'never'."),
-            why="The first ones: " + "; ".join(c.label for c in missing[:3]) + ".",
+            why="The first ones: " + "; ".join(c.label for c in missing[:3]) + "." + _damaged(store),
             fix=_fix_of_missing(plan, missing),
         )
     try:
@@ -83,6 +83,13 @@ def ensure(plan: Plan, wanted: Sequence[Cell], store: Store) -> str:
             why="Two at once would disturb each other's times.",
             fix="Wait until it ends, or end it; then run again.",
         ) from None
+
+
+def _damaged(store: Store) -> str:
+    """A sentence on the first damaged lines of the records; empty where there are none."""
+    found = store.damage()
+    more = f" {len(found) - 2} more are damaged." if len(found) > 2 else ""
+    return "".join(f" {damage}" for damage in found[:2]) + more
 
 
 def _missing(cells: Sequence[Cell], store: Store) -> list[Cell]:

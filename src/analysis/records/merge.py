@@ -120,6 +120,8 @@ def _copy(part: Store, into: Store, folder: Path) -> Merged:
             requests.setdefault((record["cell_id"], record["launch_id"]), []).append(record)
         copied = 0
         for cell in part.lines("cells"):
+            if (cell["cell_id"], cell["launch_id"]) in part.spoiled:
+                continue
             name = names.get(cell["launch_id"], cell["launch_id"])
             own = requests.pop((cell["cell_id"], cell["launch_id"]), []) if cell["status"] == "ok" else []
             into.append({**cell, "launch_id": name}, [{**r, "launch_id": name} for r in own])

@@ -1,8 +1,9 @@
 """Append-only records of a study on disk, and the tidy frames made of them.
 
 Layout: ``study.json``; ``launches/<id>/launch.json`` and ``server.log``; ``cells.jsonl``; ``requests.jsonl``.
-A cell's line is written after its requests are on disk, so a cell is complete if its line is. A torn last line is
-no record: it is cut off by the next append. Nothing else is ever rewritten.
+A cell's line is written after its requests are on disk and holds their hash, so a cell is complete if its line is and
+its requests are those. A torn last line is no record: it is cut off by the next append. Nothing else is ever rewritten.
+A damaged line is named by `damage` and passed over.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +22,7 @@ import pandas as pd
 
 from analysis.errors import StoreError
 from analysis.places import RECORDS
-from analysis.records import schema
+from analysis.records import schema, sound
 from analysis.study import engine_k, graphs
 from analysis.study.plan import Cell
 
@@ -79,9 +80,12 @@ class Store:
         StoreError
             The disk is full or the folder cannot be written. What was on disk before stays as it was.
         """
-        self._append("requests.jsonl", list(requests))
-        self._append("cells.jsonl", [cell])
-        self.__dict__.pop("_records", None)
+        asked = list(requests)
+        self._append("requests.jsonl", asked)
+        hashed = {"requests_hash": sound.hash_of(asked)} if cell.get("status") == "ok" else {}
+        self._append("cells.jsonl", [{**hashed, **cell}])
+        for read in ("_records", "spoiled"):
+            self.__dict__.pop(read, None)
 
     def append_outcome(self, outcome: dict[str, Any]) -> None:
         """Put the outcome of one generated program on disk; raises StoreError as `append` does."""
@@ -90,8 +94,9 @@ class Store:
     # -- reading -------------------------------------------------------------------------------------------
 
     def study_record(self) -> dict[str, Any]:
-        """Content of study.json, empty where nothing was measured yet."""
-        return self._read_json(self.folder / "study.json")
+        """Content of study.json, empty where nothing was measured yet; of a damaged one, what the launches still say."""
+        record, damage = self._read_json(self.folder / "study.json")
+        return self._rebuilt() if damage else record
 
     def launch_ids(self) -> set[str]:
         folder = self.folder / "launches"
@@ -105,21 +110,49 @@ class Store:
         """Records of cells that failed, oldest first."""
         return [r for r in self._records["cells"] if r["status"] not in ("ok", "set aside")]
 
+    def damage(self) -> list[sound.Damage]:
+        """What cannot be read in the records, each with its file and line; it is passed over by everything else."""
+        found = [self._read_json(p)[1] for p in (self.folder / "study.json", *self._launch_files())]
+        found += self._records["damage"] + self._read_lines("outcomes.jsonl")[1]
+        shown = self._shown(self.folder / "requests.jsonl")
+        found += [
+            sound.Damage(shown, 0, f"of {r.get('label', r['cell_id'])}, {why}")
+            for r in self._records["cells"]
+            if (why := self.spoiled.get((r["cell_id"], r["launch_id"])))
+        ]
+        return [damage for damage in found if damage]
+
+    @cached_property
+    def spoiled(self) -> dict[tuple[str, str], str]:
+        """Measurements that have lost a request or their launch's record, by (cell_id, launch_id), with the reason."""
+        requests: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for r in self._records["requests"]:
+            requests.setdefault((r["cell_id"], r["launch_id"]), []).append(r)
+        launches = {p.parent.name for p in self._launch_files() if self._read_json(p)[1]}
+        found = {}
+        for r in self._records["cells"]:
+            if r["status"] == "ok":
+                key = (r["cell_id"], r["launch_id"])
+                found[key] = sound.has_lost(r, requests.get(key, []))
+                if key[1] in launches:
+                    found[key] = found[key] or "the record of its launch is damaged"
+        return {key: why for key, why in found.items() if why}
+
     def disturbed(self) -> list[dict[str, Any]]:
         """Records of cells that were measured on a disturbed machine, oldest first: set aside, or kept with the reason."""
         return [r for r in self._records["cells"] if r["status"] == "set aside" or r.get("disturbed")]
 
     def lines(self, name: str) -> list[dict[str, Any]]:
         """Every record as it was written, oldest first; ``name`` is cells, requests or outcomes."""
-        return list(self._lines(f"{name}.jsonl"))
+        return self._read_lines(f"{name}.jsonl")[0]
 
     def launch(self, launch_id: str) -> dict[str, Any]:
-        """Content of a launch's record; empty where the server never became healthy."""
-        return self._read_json(self.folder / "launches" / launch_id / "launch.json")
+        """Content of a launch's record; empty where the server never became healthy, or where it is damaged."""
+        return self._read_json(self.folder / "launches" / launch_id / "launch.json")[0]
 
     def outcomes(self) -> dict[tuple[str, int], dict[str, Any]]:
         """Outcomes of generated programs by (cell_id, index of the request)."""
-        return {(r["cell_id"], r["index"]): r for r in self._lines("outcomes.jsonl")}
+        return {(r["cell_id"], r["index"]): r for r in self.lines("outcomes")}
 
     def frames(self, cells: Iterable[Cell]) -> Frames:
         """Frames of exactly the given cells, as far as they have records; checked by their schemas."""
@@ -136,7 +169,7 @@ class Store:
                 [
                     {**keys[c], "position": i, "drafts": r["drafts"], "accepted": accepted}
                     for c, r in good.items()
-                    for i, accepted in enumerate(r["per_position"])
+                    for i, accepted in enumerate(r.get("per_position", ()))
                 ]
             ),
             launches=schema.launches([self._launch(i, good.values()) for i in launches]),
@@ -197,31 +230,20 @@ class Store:
         return len(good)
 
     @cached_property
-    def _records(self) -> dict[str, list[dict[str, Any]]]:
-        return {name: list(self._lines(f"{name}.jsonl")) for name in ("cells", "requests")}
+    def _records(self) -> dict[str, list[Any]]:
+        (cells, bad), (requests, worse) = (self._read_lines(f"{name}.jsonl") for name in ("cells", "requests"))
+        return {"cells": cells, "requests": requests, "damage": bad + worse}
 
     def _latest_ok(self) -> dict[str, dict[str, Any]]:
-        return {r["cell_id"]: r for r in self._records["cells"] if r["status"] == "ok"}
+        return {
+            r["cell_id"]: r
+            for r in self._records["cells"]
+            if r["status"] == "ok" and (r["cell_id"], r["launch_id"]) not in self.spoiled
+        }
 
-    def _lines(self, name: str) -> Iterator[dict[str, Any]]:
+    def _read_lines(self, name: str) -> tuple[list[dict[str, Any]], list[sound.Damage]]:
         path = self.folder / name
-        if not path.exists():
-            return
-        content = path.read_bytes()
-        lines = content.split(b"\n")
-        for number, line in enumerate(lines[:-1], 1):  # what follows the last newline is torn, or nothing
-            try:
-                record = json.loads(line)
-                if not isinstance(record, dict) or "cell_id" not in record:
-                    raise ValueError("not an object with a cell_id")
-                yield record
-            except ValueError:
-                raise StoreError(
-                    f"Line {number} of {self._shown(path)} is not a record.",
-                    why="The file was edited or damaged: only a last line can be torn by a crash.",
-                    fix=f"Delete that line (sed -i {number}d FILE); its measurement is then repeated.",
-                    details=line[:200].decode(errors="replace"),
-                ) from None
+        return sound.read(path.read_bytes(), self._shown(path)) if path.exists() else ([], [])
 
     def _append(self, name: str, records: list[dict[str, Any]]) -> None:
         self._writable()
@@ -252,7 +274,10 @@ class Store:
         fresh = path.with_suffix(".new")
         try:
             text = _json(content, indent=1, sort_keys=True) + "\n"
-            fresh.write_bytes(text.encode())
+            with fresh.open("wb") as stream:
+                stream.write(text.encode())
+                stream.flush()
+                os.fsync(stream.fileno())  # a name must not be on disk before its content
             os.replace(fresh, path)
         except ValueError as error:
             raise self._cannot_keep(path, error) from None
@@ -282,17 +307,23 @@ class Store:
             raise self._cannot_write(folder, error) from None
         return folder
 
-    def _read_json(self, path: Path) -> dict[str, Any]:
+    def _read_json(self, path: Path) -> tuple[dict[str, Any], sound.Damage | None]:
         if not path.exists():
-            return {}
+            return {}, None
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            return sound.parsed(path.read_bytes()), None
         except ValueError as error:
-            raise StoreError(
-                f"{self._shown(path)} is not JSON.",
-                why=str(error),
-                fix="Restore it, or move the study's folder away and measure again.",
-            ) from None
+            return {}, sound.Damage(self._shown(path), 0, str(error))
+
+    def _rebuilt(self) -> dict[str, Any]:
+        """study.json from the newest launch, which has the same provenance; empty where no launch has one."""
+        known = [content for i in sorted(self.launch_ids()) if (content := self.launch(i)).get("provenance")]
+        newest = max(known, key=lambda r: str(r["provenance"]), default={})
+        kept = {"provenance": newest["provenance"]} if newest else {}
+        return {"format": FORMAT, "study": self.study, **kept}
+
+    def _launch_files(self) -> list[Path]:
+        return sorted((self.folder / "launches").glob("*/launch.json"))
 
     def _check_owner(self) -> None:
         record = self.study_record()
