@@ -12,7 +12,6 @@ import warnings
 from pathlib import Path
 
 import nbformat
-import yaml
 
 from analysis import masking
 from analysis.errors import StudyError
@@ -53,7 +52,7 @@ def run(notebook: Path, study_file: str | Path, out: Path) -> Path:
                 papermill.execute_notebook(
                     str(notebook),
                     str(part),
-                    parameters=_parameters(notebook, study, study_file),
+                    parameters=_parameters(study, study_file),
                     kernel_name="python3",
                     progress_bar=False,
                     start_timeout=180,
@@ -122,17 +121,15 @@ def executed(study: str) -> list[Path]:
     return sorted((REPORTS / study / "notebooks").glob(CHAPTER))
 
 
-def _parameters(notebook: Path, study: params.Study, study_file: str | Path) -> dict:
-    """Values of the study file for the names that the notebook declares; all of them for a file that lies elsewhere."""
-    import papermill
-
+def _parameters(study: params.Study, study_file: str | Path) -> dict[str, str]:
+    """What a chapter is told: which study, and whether to measure where its file says so. The rest it reads itself."""
     path = Path(study_file)
-    home = PARAMS / f"{study.study}.yaml"
-    raw = yaml.safe_load((path if path.suffix else home).read_text(encoding="utf-8"))
-    if home.is_file() and (not path.suffix or path.resolve() == home.resolve()):
-        declared = papermill.inspect_notebook(str(notebook))
-        raw = {key: value for key, value in raw.items() if key in declared}
-    return {**raw, "study": study.study}
+    elsewhere = path.suffix and path.is_file() and path.resolve() != (PARAMS / f"{study.study}.yaml").resolve()
+    name = study.study
+    if elsewhere:  # within the checkout from its root, where a chapter runs; else in full, which masking then replaces
+        place = path.resolve()
+        name = str(place.relative_to(NOTEBOOKS.parent) if place.is_relative_to(NOTEBOOKS.parent) else place)
+    return {"study": name, **study.model_dump(include={"measure", "records"}, exclude_unset=True)}
 
 
 def _told(error) -> tuple[str, str, str]:

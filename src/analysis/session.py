@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import warnings
 from typing import Any
 
 import pandas as pd
-from IPython import get_ipython
 
-from analysis.errors import MissingCells, ParamsError, PreflightError
+from analysis.errors import MissingCells, PreflightError
 from analysis.measure import campaign, programs
 from analysis.progress import Line
 from analysis.records import provenance
@@ -25,38 +23,21 @@ warnings.filterwarnings("ignore", message="IProgress not found")
 
 
 def open_study(study: str, **chapter: Any) -> Session:
-    """Open a study by its name in papermill_params, validated, with a chapter's own parameters.
+    """Open a study, validated, with a chapter's own parameters.
 
     Parameters
     ----------
     study : str
-        Name of a file in papermill_params, without ``.yaml``.
+        Name of a file in papermill_params, without ``.yaml``, or the path of a study file that lies elsewhere.
     **chapter
-        Parameters of the notebook; None leaves the value of the study file. What papermill injected counts too, so
-        ``papermill -f any.yaml`` defines the study even where the notebook does not name every key.
+        Parameters of the notebook; None leaves the value of the study file.
 
     Raises
     ------
     ParamsError
         Unknown or mistyped parameter (with the nearest right name), wrong type, unknown study.
     """
-    injected = _injected()
-    if wrong := study_file.stray(set(injected)):
-        raise ParamsError(
-            "papermill was given a parameter that no study has.",
-            why=" ".join(wrong),
-            fix="Correct the name after -p, or the key in the file after -f.",
-        )
-    overrides = {
-        **{k: v for k, v in injected.items() if k != "study"},
-        **{k: v for k, v in chapter.items() if v is not None},
-    }
-    complete = {"study", "title", "target"} <= set(injected)
-    return Session(
-        study_file.validate({**overrides, "study": study}, "the injected parameters")
-        if complete
-        else study_file.load_study(study, **overrides)
-    )
+    return Session(study_file.load_study(study, **chapter))
 
 
 class Session:
@@ -190,16 +171,3 @@ def launch_line(arm: plan.Arm) -> str:
     )
     env = "" if arm.server.backend == "docker" else "".join(f"{k}={v} " for k, v in sorted(arm.server.env.items()))
     return env + backend.shown(command)
-
-
-def _injected() -> dict[str, Any]:
-    """Names and values of papermill's injected cell, read from the kernel's history; empty outside papermill."""
-    shell = get_ipython()
-    found: dict[str, Any] = {}
-    for source in shell.user_ns.get("In", []) if shell else []:
-        if not source.lstrip().startswith("# Parameters\n"):
-            continue
-        for node in ast.parse(source).body:
-            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-                found[node.targets[0].id] = ast.literal_eval(node.value)
-    return {k: v for k, v in found.items() if not k.startswith("papermill")}

@@ -171,11 +171,6 @@ def test_a_mapping_that_contains_itself_is_refused():
     assert "variants.0.server" in refused({**VALID, "variants": [{"name": "v", "server": circle}]})
 
 
-def test_names_that_are_no_parameters_come_with_the_nearest_right_one():
-    assert study_file.stray({"k_values", "studdy"}) == ["'studdy' is not a parameter; did you mean 'study'?."]
-    assert study_file.stray(study_file.known_keys()) == []
-
-
 @pytest.mark.parametrize("model", ["~nobody-has-this-name/model", "x" * 5000, "a\0b", "./" + "y" * 300])
 def test_an_impossible_model_path_is_an_absent_model_and_no_crash(model):
     assert plan.make(study_file.validate({**VALID, "target": {"model": model}})).cells[0].id
@@ -250,7 +245,7 @@ def test_an_anchor_that_contains_itself_is_one_clear_error(tmp_path, key):
 # -- any input -----------------------------------------------------------------------------------------------------
 
 KEYS = st.one_of(
-    st.sampled_from(sorted(study_file.known_keys())),
+    st.sampled_from(sorted(params.Study.model_fields)),
     st.sampled_from(["name", "model", "backend", "max_model_len", "env", "args", "patch", "url", "start_s"]),
     st.text(max_size=8),
 )
@@ -271,7 +266,7 @@ VALUES = st.recursive(
     max_leaves=10,
 )
 PATHS = [
-    *((key,) for key in sorted(study_file.known_keys())),
+    *((key,) for key in sorted(params.Study.model_fields)),
     *(("server", key) for key in params.Server.model_fields),
     *(("variants", 0, key) for key in params.Variant.model_fields),
     *(("variants", 0, "server", key) for key in params.Server.model_fields),
@@ -298,7 +293,7 @@ def test_any_mapping_is_a_study_or_an_error_that_names_a_key(raw):
     try:
         assert study_file.validate(raw).hash
     except ParamsError as error:
-        assert any(f"'{key}" in str(error) for key in [*raw, *study_file.known_keys(), "the study"])
+        assert any(f"'{key}" in str(error) for key in [*raw, *params.Study.model_fields, "the study"])
         assert len(str(error).splitlines()) < 25
 
 

@@ -32,7 +32,7 @@ from analysis.measure.tracker import Tracker
 from analysis.records import provenance, withheld
 from analysis.records.store import Store
 from analysis.servers import backend, checkpoints, diagnosis, engines
-from analysis.servers.diagnosis import LEAST_ACCEPTANCE
+from analysis.servers.diagnosis import ENOUGH_DRAFTS, LEAST_ACCEPTANCE
 from analysis.study.plan import Arm, Cell, Plan, Request, Sampling
 
 
@@ -352,7 +352,7 @@ def _warm_up(plan: Plan, arm: Arm, todo: list[Cell], client: Client, server, tra
             )
             answers += client.send(replace(probe, requests=streams))
     delta = meter.read(answers)
-    useless = delta.draft_tokens >= 20 and delta.accepted < LEAST_ACCEPTANCE * delta.draft_tokens
+    useless = delta.draft_tokens >= ENOUGH_DRAFTS and delta.accepted < LEAST_ACCEPTANCE * delta.draft_tokens
     if arm.speculator.needs_drafter and useless and "acceptance" not in arm.server.allow:
         raise PreflightError(
             f"The drafter of arm {arm.name} is accepted {delta.accepted} times in {delta.draft_tokens} draft tokens.",

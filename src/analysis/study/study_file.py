@@ -75,16 +75,6 @@ def reference_file(study: Study) -> str:
     return f"# The study as its reference run was measured; it starts no server.\n{text}"
 
 
-def known_keys() -> set[str]:
-    """Every top-level key of a study file, which are also the names a notebook's parameters may have."""
-    return set(Study.model_fields)
-
-
-def stray(names: set[str]) -> list[str]:
-    """Sentences for names that are no parameter of a study, each with the nearest right name."""
-    return [f"'{name}' is not a parameter{nearest(name, known_keys())}." for name in sorted(names - known_keys())]
-
-
 def _find(name_or_path: str | Path, records: str = "runs") -> Path:
     given = Path(name_or_path)
     measured = RECORDS["reference"] / given / "study.yaml"
