@@ -124,7 +124,7 @@ def main() -> None:
     beside = Path(sys.executable).with_name("uv")
     uv = os.environ.get("UV") or shutil.which("uv") or (str(beside) if beside.exists() else None)
     if not uv:
-        raise SystemExit("make lock needs uv.\nMend: pip install uv, or give its path: make lock UV=/path/to/uv")
+        raise SystemExit("make lock needs uv.\nFix: pip install uv, or give its path: make lock UV=/path/to/uv")
     pyproject = load_pyproject()
     for name in asked.locks or pyproject["tool"]["locks"]:
         target = write_lock(name, pyproject, uv, asked.upgrade)
