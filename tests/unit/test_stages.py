@@ -41,7 +41,6 @@ MAY_TOUCH = {
     "measure/client": {"clock"},
     "measure/state": {"files", "clock"},
     "measure/counters": {"clock"},
-    "measure/stream": {"clock"},
     "published/evidence": {"files"},
     "report": {"files", "processes", "network", "clock"},
     "session": {"files", "clock"},
@@ -64,7 +63,18 @@ def granted(path: Path) -> set[str]:
 
 IMPORTS = {
     "processes": {"subprocess", "multiprocessing", "pty", "signal"},
-    "network": {"socket", "ssl", "requests", "httpx", "openai", "urllib.request", "http.client", "aiohttp"},
+    "network": {
+        "socket",
+        "ssl",
+        "requests",
+        "httpx",
+        "openai",
+        "urllib.request",
+        "http.client",
+        "aiohttp",
+        "asyncio",
+        "httptools",
+    },
     "files": {"shutil", "tempfile", "fcntl", "glob", "huggingface_hub"},
     "clock": {"time"},
 }

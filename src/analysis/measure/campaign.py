@@ -173,7 +173,8 @@ def _launch(plan: Plan, arm: Arm, number: int, store: Store, tracker: Tracker) -
                     for left in range(plan.study.remeasure, -1, -1):
                         with state.Watch(str(log.parent.resolve())) as watch:
                             record, answers = _cell(cell, filler.cell(cell), client, server, tracker)
-                        record |= {"state": watch.state, "disturbed": state.disturbance(watch.state)}
+                        disturbed = "; ".join(filter(None, (state.disturbance(watch.state), record["disturbed"])))
+                        record |= {"state": watch.state, "disturbed": disturbed}
                         compiled = _compiled(record)
                         reason = compiled or (record["disturbed"] if spare else "")
                         if not reason or not left:
@@ -210,6 +211,10 @@ def _line(cell: Cell, launch_id: str, status: str, reason: str, record: dict) ->
 GONE_S = {ConnectionLost: 10.0, CountersError: 2.0, ClientError: 0.3}
 
 
+#: Experiments whose answers are looked at, and not their times.
+UNTIMED = ("code", "greedy")
+
+
 class _diagnosed:
     """Turn the client's view of a dead server (a broken connection) into the server's own diagnosis."""
 
@@ -240,10 +245,16 @@ def _cell(cell: Cell, sent: Cell, client: Client, server, tracker: Tracker) -> t
     meter = Meter(server.url, cell.arm, client.model(cell.arm))
     logged = len(server.said())
     started, begin = time.time(), time.perf_counter()
-    answers = client.send(sent, tracker.request)
+    answers, load = client.send(sent, tracker.request)
     wall = time.perf_counter() - begin
     delta = meter.read(answers)
     _check(cell, delta, answers)
+    if load.saturated and cell.experiment not in UNTIMED:
+        raise ClientError(
+            f"The times of {cell.label} cannot count.",
+            why=f"{load.saturated[0].upper()}{load.saturated[1:]}.",
+            fix="Give the client more of a core (end what else runs; measure from another machine), or ask for fewer streams.",
+        )
     counts = asdict(delta)
     counts.pop("running")
     return {
@@ -253,9 +264,17 @@ def _cell(cell: Cell, sent: Cell, client: Client, server, tracker: Tracker) -> t
         "requests": len(answers),
         "prompt_tokens": sum(a.prompt_tokens for a in answers),
         "completion_tokens": sum(a.completion_tokens for a in answers),
+        "client": asdict(load),
+        "disturbed": load.late(_gap(answers)),
         "causes": degenerate.signs(cell.experiment, answers)
         + [asdict(c) for c in _causes(cell.arm, delta, answers, server.said()[logged:])],
     }, answers
+
+
+def _gap(answers: list[Answer]) -> float:
+    """The middle time between two chunks of an answer [s]; 0 where no answer has two."""
+    gaps = sorted(gap for a in answers for gap in a.gaps)
+    return gaps[len(gaps) // 2] if gaps else 0.0
 
 
 def _causes(arm: Arm, delta: Counters, answers: list[Answer], said: str) -> list[diagnosis.Cause]:
@@ -350,7 +369,7 @@ def _warm_up(plan: Plan, arm: Arm, todo: list[Cell], client: Client, server, tra
                 Request(r.prompt_id, r.text, 7 + i, i)
                 for i, r in zip(range(level), _cycle(probe.requests), strict=False)
             )
-            answers += client.send(replace(probe, requests=streams))
+            answers += client.send(replace(probe, requests=streams))[0]
     delta = meter.read(answers)
     useless = delta.draft_tokens >= ENOUGH_DRAFTS and delta.accepted < LEAST_ACCEPTANCE * delta.draft_tokens
     if arm.speculator.needs_drafter and useless and "acceptance" not in arm.server.allow:
@@ -379,7 +398,7 @@ def _cycle(items):
 
 def _request(cell: Cell, launch_id: str, answer: Answer, publish_text: bool) -> dict:
     record = asdict(answer) if publish_text else withheld.record(asdict(answer))
-    for key in ("started", "seconds", "ttft", "last"):
+    for key in ("started", "seconds", "ttft", "last", "connect"):
         record[key] = round(record[key], 5)
     return {"cell_id": cell.id, "launch_id": launch_id, **record}
 

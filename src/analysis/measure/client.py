@@ -7,16 +7,21 @@ step gap, not an inter-token latency. What an answer must be is in `analysis.mea
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from dataclasses import replace
 from typing import Any
 
 from analysis.errors import ClientError, ConnectionLost, Deadlock
-from analysis.measure.stream import Answer, Reader
+from analysis.measure import stream
+from analysis.measure.stream import Answer
 from analysis.servers import engines, web
 from analysis.servers.engines.base import Engine, chosen
+from analysis.servers.load import Load
+from analysis.servers.wire import Capture, Sending, Wire
 from analysis.study.plan import Arm, Cell, Request
 
 __all__ = ["Answer", "Client"]
@@ -45,53 +50,45 @@ class Client:
 
     def __init__(self, url: str, timeout_s: float = 900.0):
         self._url, self._limit = url.rstrip("/"), timeout_s
-        self._idle: list[web.Channel] = []
-        self._busy: set[web.Channel] = set()
-        self._closed = False
+        self._span = min(FROZEN_S, 0.4 * timeout_s)
+        self._looking, self._looked = threading.Lock(), (-1e9, None)
         self._listed = self._models()
+        self._wire = Wire(self._url)
 
-    def send(self, cell: Cell, each: Callable[[Answer], None] = lambda answer: None) -> list[Answer]:
-        """Send a cell's requests: each stream in its own thread, its requests one after the other.
+    def send(self, cell: Cell, each: Callable[[int], None] = lambda ended: None) -> tuple[list[Answer], Load]:
+        """Send a cell's requests, each stream's one after the other; its answers and the load of the client itself.
+
+        ``each`` is told now and then how many requests have ended. Answers are parsed when the last one has ended.
 
         Raises
         ------
         ClientError
             Empty or malformed answer, error status, time-out, connection lost; the first one ends the cell.
         """
-        streams: dict[int, list[tuple[int, Request]]] = {}
+        streams: dict[int, list[int]] = {}
         for index, request in enumerate(cell.requests):
-            streams.setdefault(request.stream, []).append((index, request))
-        begin = time.perf_counter()
+            streams.setdefault(request.stream, []).append(index)
+        sendings = [self._sending(cell, request) for request in cell.requests]
+        try:
+            begin, captures, load = self._wire.exchange([[sendings[i] for i in s] for s in streams.values()], each)
+        except CancelledError:
+            raise ClientError("The request was not sent.", why="The client was closed.") from None
+        if len(captures) < len(streams) or not captures[0][0].sound:
+            raise self._broken(cell, captures[0][0])
+        order = [index for one in streams.values() for index in one]
+        whole = [capture for one in captures for capture in one]
+        answers = [self._read(cell, c, i, begin) for i, c in zip(order, whole, strict=True)]
+        return sorted(answers, key=lambda a: a.index), load
 
-        def run(queue: list[tuple[int, Request]]) -> list[Answer]:
-            answers = []
-            for index, request in queue:
-                answers.append(self.ask(cell, request, index, begin))
-                each(answers[-1])
-            return answers
-
-        if len(streams) == 1:
-            return run(next(iter(streams.values())))
-        with ThreadPoolExecutor(len(streams)) as pool:
-            futures = [pool.submit(run, queue) for queue in streams.values()]
-            try:
-                done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-                for future in done:
-                    future.result()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                self.close()
-                raise
-            return sorted((a for f in futures for a in f.result()), key=lambda a: a.index)
-
-    def ask(self, cell: Cell, request: Request, index: int = 0, begin: float | None = None) -> Answer:
+    def ask(self, cell: Cell, request: Request) -> Answer:
         """One request, streamed; see `send` for errors."""
-        engine, (model, names) = engines.of(cell.arm), self._served(cell.arm)
-        chat = cell.endpoint != "raw"
-        sampling = cell.sampling
+        return self.send(replace(cell, requests=(request,)))[0][0]
+
+    def _sending(self, cell: Cell, request: Request) -> Sending:
+        engine, chat, sampling = engines.of(cell.arm), cell.endpoint != "raw", cell.sampling
         body = {
             **({"messages": [{"role": "user", "content": request.text}]} if chat else {"prompt": request.text}),
-            "model": model,
+            "model": self.model(cell.arm),
             "stream": True,
             "stream_options": {"include_usage": True},
             "max_tokens": sampling.max_tokens,
@@ -100,39 +97,79 @@ class Client:
             "seed": request.seed,
             **engine.body(sampling, chat),
         }
-        reader = Reader(engine, names, chat, sampling.max_tokens)
-        path = "/v1/chat/completions" if chat else "/v1/completions"
-        most = BYTES + BYTES_PER_TOKEN * sampling.max_tokens
-        with _Watch(engine, self._url, self._limit) as watch, self._channel() as channel:
-            sent = time.perf_counter()
+        return Sending(
+            path="/v1/chat/completions" if chat else "/v1/completions",
+            body=json.dumps(body, allow_nan=False).encode(),
+            seconds=self._limit,
+            most=BYTES + BYTES_PER_TOKEN * sampling.max_tokens,
+            mark=stream.DONE,
+            ended=stream.said_done,
+            look=lambda: self._work(engine),
+            looks=(self._limit - self._span, self._limit - 0.1 * self._span),
+        )
+
+    def _read(self, cell: Cell, capture: Capture, index: int, begin: float) -> Answer:
+        engine, (_, names) = engines.of(cell.arm), self._served(cell.arm)
+        reader = stream.Reader(engine, names, cell.endpoint != "raw", cell.sampling.max_tokens)
+        try:
+            return reader.read(capture, cell.requests[index], index, begin)
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            raise ClientError(
+                "The server sent an answer that is not a chat completion.",
+                why=f"{type(error).__name__}: {error}"[:200],
+                fix=f"Check that {self._url} is an OpenAI-compatible server.",
+            ) from None
+
+    def _broken(self, cell: Cell, capture: Capture) -> ClientError:
+        """Why an answer is not whole: what it says itself, else what became of its connection."""
+        problem = capture.problem
+        if capture.status not in (0, 200) and problem is None:
+            return _refused(capture.status, bytes(capture.body))
+        if capture.status == 200:
             try:
-                answering = channel.open(path, body, self._limit, most)
-                try:
-                    if answering.status != 200:
-                        raise _refused(answering.status, answering.read())
-                    return reader.read(answering, request, index, sent, sent if begin is None else begin)
-                finally:
-                    answering.finish()
-            except web.TooSlow:
-                raise watch.verdict() from None
-            except web.TooLong as error:
-                raise ClientError(
-                    "The answer to a request has no end, or is not the kind that was asked for.",
-                    why=f"{error} ({most} bytes for {sampling.max_tokens} tokens).",
-                    fix=f"Check what answers at {self._url}.",
-                ) from None
-            except web.WebError as error:
-                raise ConnectionLost(
-                    "The connection to the server broke during a request.",
-                    why=f"{error}.",
-                    fix="Look at the server's log; run again: the measurement is repeated.",
-                ) from None
-            except (ValueError, TypeError, AttributeError, KeyError) as error:
-                raise ClientError(
-                    "The server sent an answer that is not a chat completion.",
-                    why=f"{type(error).__name__}: {error}"[:200],
-                    fix=f"Check that {self._url} is an OpenAI-compatible server.",
-                ) from None
+                self._read(cell, capture, 0, 0.0)
+            except ClientError as error:
+                return error
+            except web.WebError:
+                pass
+        if isinstance(problem, web.TooSlow):
+            return self._slow(capture.seen)
+        if isinstance(problem, web.TooLong):
+            return ClientError(
+                "The answer to a request has no end, or is not the kind that was asked for.",
+                why=f"{problem} ({BYTES + BYTES_PER_TOKEN * cell.sampling.max_tokens} bytes for {cell.sampling.max_tokens} tokens).",
+                fix=f"Check what answers at {self._url}.",
+            )
+        return ConnectionLost(
+            "The connection to the server broke during a request.",
+            why=f"{problem}.",
+            fix="Look at the server's log; run again: the measurement is repeated.",
+        )
+
+    def _slow(self, seen: list[tuple[int, int] | None]) -> ClientError:
+        """What it means that a request got no complete answer in time, by two looks at the engine's work."""
+        work = [look for look in seen if look]
+        if len(work) == 2 and all(running for running, _ in work) and work[0][1] == work[1][1]:
+            return Deadlock(
+                f"The engine is frozen (a deadlock): a request runs, and no token was made in {0.9 * self._span:.1f} s.",
+                why=f"Its counter of generated tokens stands at {work[0][1]}, and it still answers /health.",
+                fix="End this server and start it anew (running again does it); a newer engine, fewer streams or "
+                "enforce_eager may avoid it. A longer time limit does not help.",
+            )
+        return ClientError(
+            f"A request got no complete answer within its time limit of {self._limit:g} s.",
+            why="The server is stuck, or slower than expected.",
+            fix="Raise request_minutes, or look at the server's log.",
+        )
+
+    def _work(self, engine: Engine) -> tuple[int, int] | None:
+        """The engine's work now; the streams that ask within a moment share one look."""
+        with self._looking:
+            when, work = self._looked
+            if time.monotonic() - when > 0.05 * self._span:
+                work = engine.work(self._url)
+                self._looked = (time.monotonic(), work)
+            return work
 
     def model(self, arm: Arm) -> str:
         """The listed name of the arm's model, which its requests are sent with. Raises ClientError where it is not listed."""
@@ -140,11 +177,7 @@ class Client:
 
     def close(self) -> None:
         """Drop all connections: requests under way end with a ClientError."""
-        self._closed = True
-        for channel in list(self._busy):
-            channel.cut()
-        while self._idle:
-            self._idle.pop().close()
+        self._wire.close()
 
     def _served(self, arm: Arm) -> tuple[str, set[str]]:
         """The arm's model in the list, and every name of the same weights."""
@@ -182,61 +215,6 @@ class Client:
             why=f"{type(error).__name__}: {error}"[:200],
             fix="Check that it is a running OpenAI-compatible server.",
         )
-
-    @contextlib.contextmanager
-    def _channel(self) -> Iterator[web.Channel]:
-        """A connection of this thread's own, kept open between requests."""
-        channel = self._idle.pop() if self._idle else web.Channel(self._url)
-        self._busy.add(channel)
-        try:
-            if self._closed:
-                raise ClientError("The request was not sent.", why="Another request of the same measurement failed.")
-            yield channel
-        finally:
-            self._busy.discard(channel)
-            if self._closed:
-                channel.close()
-            else:
-                self._idle.append(channel)
-
-
-class _Watch:
-    """Looks at the engine's work twice near the end of a request's time, to tell a slow engine from a frozen one."""
-
-    def __init__(self, engine: Engine, url: str, limit: float):
-        self._engine, self._url, self._limit = engine, url, limit
-        self._span = min(FROZEN_S, 0.4 * limit)
-        self._seen: list[tuple[int, int] | None] = []
-        self._over = threading.Event()
-
-    def __enter__(self) -> _Watch:
-        threading.Thread(target=self._run, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-
-    def verdict(self) -> ClientError:
-        """What it means that the request got no complete answer in time."""
-        seen = [work for work in self._seen if work]
-        if len(seen) == 2 and all(running for running, _ in seen) and seen[0][1] == seen[1][1]:
-            return Deadlock(
-                f"The engine is frozen (a deadlock): a request runs, and no token was made in {0.9 * self._span:.1f} s.",
-                why=f"Its counter of generated tokens stands at {seen[0][1]}, and it still answers /health.",
-                fix="End this server and start it anew (running again does it); a newer engine, fewer streams or "
-                "enforce_eager may avoid it. A longer time limit does not help.",
-            )
-        return ClientError(
-            f"A request got no complete answer within its time limit of {self._limit:g} s.",
-            why="The server is stuck, or slower than expected.",
-            fix="Raise request_minutes, or look at the server's log.",
-        )
-
-    def _run(self) -> None:
-        for pause in (self._limit - self._span, 0.9 * self._span):
-            if self._over.wait(pause):
-                return
-            self._seen.append(self._engine.work(self._url))
 
 
 def _refused(status: int, content: bytes) -> ClientError:

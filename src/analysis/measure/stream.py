@@ -1,4 +1,4 @@
-"""A streamed answer, line by line -> an `Answer`, or the reason why it cannot count. Pure, but for the clock.
+"""What came back of a streamed answer, byte by byte stamped -> an `Answer`, or the reason why it cannot count. Pure.
 
 Every chunk is checked: its model, its types, what its text is (content, thinking, a tool call), one finish reason, a
 usage that fits the text and does not change once the answer is finished, nothing after ``[DONE]``.
@@ -6,21 +6,21 @@ usage that fits the text and does not change once the answer is finished, nothin
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from analysis.errors import ClientError, ConnectionLost
 from analysis.servers import web
 from analysis.servers.engines.base import Engine, Ledger, count
+from analysis.servers.wire import Capture
 from analysis.study.plan import Request
 
 #: No tokenizer of these models has a longer token, in bytes of text.
 LONGEST_TOKEN = 512
 THINKING = ("reasoning", "reasoning_content")  # vLLM's key and its older one, which is llama.cpp's too
 FINISHED = ("stop", "length")
-AFTER_DONE_S = 2.0
+DONE = b"[DONE]"
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class Answer:
     cached_tokens: int = 0
     thinking: str = ""
     thinking_chunks: int = 0
+    connect: float = 0.0  # what opening a connection took, where none was open; not in the other times
 
 
 class Reader:
@@ -79,32 +80,30 @@ class Reader:
         self._ledger = Ledger()
         self._events = 0
 
-    def read(self, answering: web.Answering, request: Request, index: int, sent: float, begin: float) -> Answer:
-        """Raises ClientError for an answer that cannot count, ValueError for one that is no chat completion."""
+    def read(self, capture: Capture, request: Request, index: int, begin: float) -> Answer:
+        """Raises ClientError for an answer that cannot count, ValueError for one that is no chat completion.
+
+        ``begin`` is when its measurement began, on the clock of the capture.
+        """
         done: float | None = None
-        try:
-            for data in _events(answering.lines()):
-                now = time.perf_counter() - sent
-                if done is not None:
-                    if now - done > AFTER_DONE_S:
-                        break
-                    if data:
-                        raise ClientError(
-                            "The server went on after the end of an answer.",
-                            why=f"After [DONE] came {data[:80]!r}.",
-                            fix="Look at what stands between the study and the engine (a proxy?).",
-                        )
-                elif data.strip() == b"[DONE]":
-                    done = now
-                    answering.hurry(AFTER_DONE_S)
-                elif data:
-                    self._events += 1
-                    self._chunk(web.loads(data), now)
-        except web.WebError:
-            if done is None:
-                raise
-        total = done if done is not None else time.perf_counter() - sent
-        return self._answer(request, index, sent - begin, total, done is not None)
+        for stamp, data in _events(capture):
+            now = stamp - capture.sent
+            if done is not None:
+                raise ClientError(
+                    "The server went on after the end of an answer.",
+                    why=f"After [DONE] came {data[:80]!r}.",
+                    fix="Look at what stands between the study and the engine (a proxy?).",
+                )
+            elif data.strip() == DONE:
+                done = now
+            else:
+                self._events += 1
+                self._chunk(web.loads(data), now)
+        if capture.problem is not None:
+            raise capture.problem
+        total = done if done is not None else capture.over - capture.sent
+        answer = self._answer(request, index, capture.sent - begin, total, done is not None)
+        return replace(answer, connect=capture.connect_s)
 
     def _chunk(self, chunk: Any, now: float) -> None:
         if not isinstance(chunk, dict):
@@ -245,19 +244,37 @@ class Reader:
         )
 
 
-def _events(lines: Iterable[bytes]) -> Iterable[bytes]:
-    """The data of each server-sent event; b"" for a comment (a ping), so that time is looked at there too."""
+def said_done(body: bytes) -> bool:
+    """True where an answer holds the event that says it is over."""
+    return any(line.removeprefix(b"data:").strip() == DONE for line in body.split(b"\n") if line.startswith(b"data:"))
+
+
+def _events(capture: Capture) -> Iterator[tuple[float, bytes]]:
+    """Each server-sent event that is not empty: when its last byte came, and its data. Comments (pings) are none.
+
+    The rest of an answer that broke off is no event.
+    """
     data: list[bytes] = []
+    at = piece = 0
+    stamp = capture.sent
+    *lines, rest = bytes(capture.body).split(b"\n")
     for line in lines:
+        at += len(line) + 1
+        while capture.ends[piece] < at:
+            piece += 1
+        stamp = capture.stamps[piece]
+        line = line.rstrip(b"\r")
         if line.startswith(b"data:"):
             data.append(line[5:].removeprefix(b" "))
         elif not line and data:
-            yield b"\n".join(data)
+            if event := b"\n".join(data):
+                yield stamp, event
             data = []
-        elif line.startswith(b":"):
-            yield b""
-    if data:
-        yield b"\n".join(data)
+    if rest.startswith(b"data:"):
+        stamp = capture.stamps[-1]
+        data.append(rest.rstrip(b"\r")[5:].removeprefix(b" "))
+    if capture.problem is None and (event := b"\n".join(data)):
+        yield stamp, event
 
 
 def _string(values: dict[str, Any], key: str) -> str:

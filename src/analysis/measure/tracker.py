@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-from analysis.measure.client import Answer
 from analysis.progress import Line
 from analysis.records.store import Store
 from analysis.study.plan import Arm, Cell, Plan
@@ -34,8 +33,9 @@ class Tracker:
         self._cell, self._answers = cell, 0
         self._show()
 
-    def request(self, answer: Answer) -> None:
-        self._answers += 1
+    def request(self, ended: int) -> None:
+        """So many requests of the present cell have ended."""
+        self._answers = ended
         self._show()
 
     def finished(self, cell: Cell, wall_s: float) -> None:
