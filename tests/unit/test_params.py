@@ -2,6 +2,7 @@
 
 import datetime
 import math
+import time
 
 import pytest
 import yaml
@@ -337,3 +338,27 @@ def test_a_damaged_study_file_is_a_study_or_one_clear_error(tmp_path, at, cut, n
         assert study_file.load_study(path).hash
     except ParamsError as error:
         assert "study.yaml" in str(error)
+
+
+def test_references_that_grow_without_end_are_refused_at_once(tmp_path):
+    rows = ["a0: &a0 [x, x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10)), "title: *a9"]
+    file = tmp_path / "laughs.yaml"
+    file.write_text("\n".join(rows) + "\n")
+    begin = time.process_time()
+    with pytest.raises(ParamsError, match="reference inside") as error:
+        study_file.load_study(file)
+    assert time.process_time() - begin < 1 and "Line 2" in error.value.why
+
+
+@pytest.mark.parametrize("key", ["repeats", "launches", "concurrency_rounds"])
+def test_counts_that_no_study_has_are_refused(key):
+    with pytest.raises(ParamsError, match="1 parameter"):
+        study_file.load_study("miniature", **{key: 20_000})
+
+
+def test_a_long_key_is_cut_in_the_message(tmp_path):
+    file = tmp_path / "long.yaml"
+    file.write_text(f"? {'k' * 5000}\n: 1\nstudy: x\ntitle: x\ntarget: {{model: a}}\ndrafter: {{model: b}}\n")
+    with pytest.raises(ParamsError) as error:
+        study_file.load_study(file)
+    assert len(str(error.value)) < 1000

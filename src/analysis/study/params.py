@@ -216,9 +216,11 @@ class Study(Frozen):
     prompts: Literal["published", "all"] = "published"
     k_values: Annotated[tuple[K, ...], Field(min_length=1)] = (1, 2, 4, 8)
     k: K = Field(4, description="the K of chapters 02, 04, 06 and 07")
-    concurrency: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (1, 4, 8)
-    repeats: PositiveInt = 3
-    launches: PositiveInt = 1
+    concurrency: Annotated[tuple[Annotated[PositiveInt, Field(le=4096)], ...], Field(min_length=1)] = (1, 4, 8)
+    repeats: Annotated[PositiveInt, Field(le=100)] = Field(
+        3, description="at most 100: the mean then varies by a tenth of one"
+    )
+    launches: Annotated[PositiveInt, Field(le=100)] = Field(1, description="at most 100: a start takes minutes")
     timing_tokens: PositiveInt = Field(600, description="fixed length of a timing request")
     natural_stop: bool = Field(False, description="timing requests may stop early, as the articles measured")
     load_every_k: bool = Field(False, description="every K under load, not the study's K alone")
@@ -229,8 +231,12 @@ class Study(Frozen):
         None, description="by_batch: [[from, to, K], ...] by the number of running requests"
     )
     lossy: bool = Field(False, description="allow fly, which may change what the model says")
-    concurrency_rounds: PositiveInt = Field(2, description="requests per stream in a concurrency measurement")
-    code_programs: Annotated[int, Field(ge=0)] = Field(6, description="programs generated an arm in chapter 06")
+    concurrency_rounds: Annotated[PositiveInt, Field(le=100)] = Field(
+        2, description="requests per stream in a concurrency measurement"
+    )
+    code_programs: Annotated[int, Field(ge=0, le=1000)] = Field(
+        6, description="programs generated an arm in chapter 06"
+    )
     code_tokens: PositiveInt = 1500
     greedy_tokens: Annotated[int, Field(ge=0)] = Field(200, description="0 = no losslessness measurements")
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.7

@@ -14,6 +14,9 @@ from analysis.places import PARAMS, RECORDS
 from analysis.study.own import PromptFile
 from analysis.study.params import Expect, Model, Patch, Proposer, Server, Study, Variant
 
+LONGEST = 200_000
+"""Characters of a study file: the longest of ours has a hundredth."""
+
 
 def load_study(name_or_path: str | Path, **overrides: Any) -> Study:
     """Read, override and validate one study.
@@ -33,7 +36,9 @@ def load_study(name_or_path: str | Path, **overrides: Any) -> Study:
     """
     path = _find(name_or_path, overrides.get("records") or "runs")
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        _plain(text, path.name)
+        raw = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:  # 2026-02-30 is a ValueError
         raise ParamsError(
             f"{path.name} is not YAML.",
@@ -46,6 +51,24 @@ def load_study(name_or_path: str | Path, **overrides: Any) -> Study:
             fix="Compare with papermill_params/miniature.yaml.",
         )
     return validate({**raw, **{key: value for key, value in overrides.items() if value is not None}}, path.name)
+
+
+def _plain(text: str, name: str) -> None:
+    """Raises ParamsError for a file that is larger than any study, or whose references could grow without end."""
+    if len(text) > LONGEST:
+        raise ParamsError(f"{name} has {len(text):,} characters.", fix=f"A study file has at most {LONGEST:,}.")
+    open_nodes: list[str | None] = []
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            open_nodes.append(event.anchor)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            open_nodes.pop()
+        elif isinstance(event, yaml.AliasEvent) and any(open_nodes) and event.anchor not in open_nodes:
+            raise ParamsError(
+                f"{name} has a reference inside what is referred to.",
+                why=f"Line {event.start_mark.line + 1}: such references grow without end.",
+                fix="Write the values out.",
+            )
 
 
 def validate(raw: dict[str, Any], where: str = "parameters") -> Study:
@@ -108,7 +131,7 @@ def _of_variants(study: Study) -> list[str]:
 
 def _problem(item: dict[str, Any]) -> str:
     """One pydantic error as a sentence that names the key."""
-    loc = [str(part) for part in item["loc"]]
+    loc = [_cut(str(part)) for part in item["loc"]]
     key = ".".join(loc) or "the study"
     if item["type"] == "extra_forbidden":
         siblings = _fields_at(loc[:-1])
@@ -123,6 +146,10 @@ def _problem(item: dict[str, Any]) -> str:
         if item["msg"].startswith("Input should be ")
         else f"'{key}': {message}{given}."
     )
+
+
+def _cut(word: str) -> str:
+    return word if len(word) <= 60 else f"{word[:60]}…"
 
 
 def _fields_at(loc: list[str]) -> set[str]:
