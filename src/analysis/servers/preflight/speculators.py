@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib import util
 
+from analysis.servers import engines
 from analysis.servers.checkpoints import Files
 from analysis.servers.preflight.check import Check
 from analysis.servers.preflight.releases import release
@@ -19,8 +20,9 @@ def method(arm: Arm, drafter: Files | None) -> Iterator[Check]:
     how, name = arm.speculator, f"{arm.speculator.title} in this engine"
     if how.method in ("none", "mtp") or arm.server.backend == "external":
         return
-    if arm.server.flavour != "vllm":
-        yield Check(name, "fail", f"{arm.server.flavour} is launched here for MTP alone", f"Remove {how.method}.")
+    engine = engines.of(arm)
+    if engine.mtp_only:
+        yield Check(name, "fail", f"{engine.name} is launched here for MTP alone", f"Remove {how.method}.")
         return
     version, since = release(arm), SINCE.get(how.method)
     if version and since and version[:2] < since:
