@@ -25,7 +25,8 @@ study: setup ## measure, run every notebook, write reports/<study>/index.html
 	$(py) -m analysis study "$(PARAMS)"
 
 test: setup ## every test (TESTS="-k name" narrows the first run)
-	$(py) -m pytest $(TESTS)
+	@# most tests wait for a process of theirs: four at a time, each file in one worker
+	$(py) -m pytest -n 4 --dist loadfile $(TESTS)
 	@# two plug-ins that both take over notebooks: their flags never meet in one run
 	if ls tests/golden/*.ipynb >/dev/null 2>&1; then \
 	  echo "== golden notebooks, nbval" && $(py) -m pytest --nbval -p no:nb_regression tests/golden/*.ipynb && \
