@@ -80,14 +80,14 @@ def test_the_raw_endpoint_study_measures_one_arm_through_both_doors():
 def test_a_study_of_options_has_an_arm_for_each_knob():
     arms = {a.variant: a for a in plan.make(load_study("gb10-26b-options")).arms if a.k}
     assert arms["eager"].server.enforce_eager
-    assert arms["runner-v1"].server.env != arms["runner-v2"].server.env
+    assert arms["runner-v1"].server.env != arms["main"].server.env
     assert arms["draft-sampling"].speculative == {"draft_sample_method": "probabilistic"}
     ranges = arms["dynamic-k"].speculative["num_speculative_tokens_per_batch_size"]
     assert ranges[0][0] == 1 and ranges[-1][2] == 0
     assert all(a[1] + 1 == b[0] for a, b in zip(ranges, ranges[1:], strict=False))  # no batch size without a K
 
 
-SAFE = ["gb10-26b-a4b", "gb10-31b", "gb10-26b-options"]
+SAFE = ["gb10-26b-a4b", "gb10-31b", "gb10-26b-options", "gb10-attention"]
 
 
 @pytest.mark.parametrize("name", SAFE)
@@ -126,3 +126,13 @@ def test_the_preview_studies_stay_as_published():
         assert study.server.image == "vllm/vllm-openai:gemma4-0505-arm64-cu130"
         assert study.server.gpu_memory_utilization == 0.85
         assert all("--per-request-spec-decode-metrics" not in launch.docker_command(a) for a in plan.make(study).arms)
+
+
+def test_the_attention_study_differs_between_its_two_halves_in_the_release_alone():
+    arms = plan.make(load_study("gb10-attention")).arms
+    halves = {v: {a.k: a.server.model_dump() for a in arms if a.variant == v} for v in ("main", "v0.32")}
+    assert sorted(halves["main"]) == [0, 1, 2, 4, 7, 8]
+    for k, server in halves["main"].items():
+        other = halves["v0.32"][k]
+        assert {key for key in server if server[key] != other[key]} == {"image"}
+        assert (server["image"], other["image"]) == ("vllm/vllm-openai:v0.33.0", "vllm/vllm-openai:v0.32.0")
