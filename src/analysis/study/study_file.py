@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from analysis.errors import ParamsError, nearest
-from analysis.places import PARAMS, RECORDS
+from analysis.places import PARAMS, RECORDS, ROOT
 from analysis.study.own import PromptFile
 from analysis.study.params import Expect, Model, Patch, Proposer, Server, Study, Variant
 
@@ -104,7 +104,7 @@ def _find(name_or_path: str | Path, records: str = "runs") -> Path:
     if records == "reference" and not given.suffix and os.path.isfile(measured):
         return measured
     if given.suffix in {".yaml", ".yml"}:
-        for candidate in (given, PARAMS / given.name):
+        for candidate in (given, ROOT / given, PARAMS / given.name):
             if os.path.isfile(candidate):  # Path.is_file may raise for an impossible name
                 return candidate
     elif os.path.isfile(PARAMS / f"{given}.yaml"):
