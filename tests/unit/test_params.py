@@ -366,4 +366,4 @@ def test_a_long_key_is_cut_in_the_message(tmp_path):
 
 def test_a_path_below_the_checkout_names_its_study_from_any_folder(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    assert load_study("data/reference/miniature/study.yaml").study == "miniature"
+    assert study_file.load_study("data/reference/miniature/study.yaml").study == "miniature"
