@@ -12,6 +12,7 @@ from pathlib import Path
 from analysis import caches, graph
 from analysis.errors import MissingCells, StudyError
 from analysis.places import NOTEBOOKS, PARAMS, RECORDS, REPORTS
+from analysis.visible import visible
 
 RENDERINGS = ("process", "docker", "kubernetes", "systemd")
 
@@ -172,7 +173,7 @@ def _new(arguments) -> int:
 
 
 def _plan(arguments) -> int:
-    from analysis.servers import render
+    from analysis.servers import launch, render
     from analysis.study import graphs, plan
     from analysis.study.study_file import load_study
 
@@ -192,8 +193,10 @@ def _plan(arguments) -> int:
     )
     for line in filter(None, (graphs.sentence(arm, study.concurrency, study.hardware) for arm in planned.arms)):
         print(f"Outside the graphs: {line}.\n")
+    for line in dict.fromkeys(filter(None, (launch.exposure(arm) for arm in planned.arms))):
+        print(f"Open to others: {line[0].lower()}{line[1:]}.\n")
     for arm in _arms(planned, arguments.arm):
-        print(f"# {arm.name}\n{render.launch(arm, arguments.form or arm.server.backend)}\n")
+        print(visible(f"# {arm.name}\n{render.launch(arm, arguments.form or arm.server.backend)}\n"))
     return 0
 
 
@@ -275,7 +278,7 @@ def _preflight(arguments) -> int:
 
     checks = preflight.run(plan.make(load_study(arguments.study)))
     for check in checks:
-        print(f"{check.verdict.upper():5} {check.name}: {check.evidence}")
+        print(visible(f"{check.verdict.upper():5} {check.name}: {check.evidence}"))
         if check.fix:
             print(f"      Fix: {check.fix}")
     failed = sum(c.verdict == "fail" for c in checks)

@@ -6,6 +6,8 @@ import difflib
 import textwrap
 from collections.abc import Iterable
 
+from analysis.visible import visible
+
 
 class StudyError(Exception):
     """A failure that the user can act on.
@@ -37,7 +39,7 @@ class StudyError(Exception):
         if self.details:
             tail = self.details.rstrip().splitlines()[-self.DETAIL_LINES :]
             lines.append(textwrap.indent("\n".join(line[:200] for line in tail), "  | "))
-        return "\n".join(lines)
+        return visible("\n".join(lines))
 
     def _render_traceback_(self) -> list[str]:
         """IPython's hook: a notebook shows the message, not a stack of our frames."""

@@ -16,7 +16,7 @@ from analysis.science import generated
 from analysis.servers import backend, launch, preflight
 from analysis.show import tables, words
 from analysis.show.outputs import Say, Table
-from analysis.study import params, plan, study_file
+from analysis.study import environment, params, plan, study_file
 
 # without ipywidgets the plain bar is drawn, as it should be: no red box about it
 warnings.filterwarnings("ignore", message="IProgress not found")
@@ -169,5 +169,9 @@ def launch_line(arm: plan.Arm) -> str:
         if arm.server.backend == "docker"
         else launch.process_command(arm, arm.server.port or 8000)
     )
-    env = "" if arm.server.backend == "docker" else "".join(f"{k}={v} " for k, v in sorted(arm.server.env.items()))
+    env = (
+        ""
+        if arm.server.backend == "docker"
+        else "".join(f"{k}={v} " for k, v in environment.shown(arm.server.env).items())
+    )
     return env + backend.shown(command)

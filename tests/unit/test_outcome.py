@@ -115,7 +115,7 @@ def test_returns_that_fit_closes_that_are_not_recorded_fail():
 
 def test_text_in_place_of_numbers_and_other_columns_are_named():
     assert judged([[date, None, None] for date, *_ in months()]).reason == "close holds something that is no number"
-    assert judged([], columns=("Date", "\x1b[31mClose")).reason == "the columns are Date, [31mClose"
+    assert judged([], columns=("Date", "\x1b[31mClose")).reason == "the columns are Date, \\x1b[31mClose"
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ from analysis.records import provenance, withheld
 from analysis.records.store import Store
 from analysis.servers import backend, checkpoints, diagnosis, engines
 from analysis.servers.diagnosis import ENOUGH_DRAFTS, LEAST_ACCEPTANCE
+from analysis.study import environment
 from analysis.study.plan import Arm, Cell, Plan, Request, Sampling
 
 
@@ -154,7 +155,7 @@ def _launch(plan: Plan, arm: Arm, number: int, store: Store, tracker: Tracker) -
                 "speculator": arm.speculator.method,
                 "launch": number,
                 "command": backend.shown(server.command),
-                "env": arm.server.env,
+                "env": environment.shown(arm.server.env),
                 "ready_s": round(server.ready_s, 2),
                 "first_request_s": first,
                 "facts": server.facts.model_dump(mode="json"),

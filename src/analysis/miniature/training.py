@@ -51,7 +51,7 @@ def train(
     curve: list[dict[str, float]] = []
     start = 0
     if state.exists():
-        saved = torch.load(state, map_location=device, weights_only=False)
+        saved = torch.load(state, map_location=device, weights_only=True)
         model.load_state_dict(saved["model"])
         optimiser.load_state_dict(saved["optimiser"])
         start, curve = saved["step"], saved["curve"]

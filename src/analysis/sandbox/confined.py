@@ -24,6 +24,7 @@ from analysis.sandbox import filter
 from analysis.sandbox.limits import MIB, Limits
 from analysis.sandbox.record import AS_OF, RECORD
 from analysis.sandbox.walls import Confined, Wall
+from analysis.visible import visible
 
 HERE = Path(__file__).parent
 REPORT = 16 * MIB
@@ -194,11 +195,11 @@ def _traces(events: list[dict], trouble: str, stopped: str, seconds: float, show
 
 
 def printable(data: bytes, shown: Mapping[str, str]) -> str:
-    """Text without the control characters that would steer a terminal, and without this machine's folders."""
+    """Text with visible escapes for what would steer a terminal, and without this machine's folders."""
     text = data.decode("utf-8", "replace")
     for folder, name in shown.items():
         text = text.replace(folder, name)
-    return "".join(sign for sign in text if sign.isprintable() or sign in "\n\t")
+    return visible(text)
 
 
 def _memory(pid: int) -> int:

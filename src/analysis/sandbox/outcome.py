@@ -13,6 +13,7 @@ from typing import Any
 
 from analysis.sandbox import chart, dates
 from analysis.sandbox.confined import Traces
+from analysis.visible import visible
 
 COLUMNS = ("date", "close", "monthly_return")
 TEN_YEARS = (118, 121)
@@ -129,9 +130,8 @@ def _list(value: object) -> list:
 
 
 def _text(value: object) -> str:
-    """At most 300 printable characters; a lone surrogate is written as its escape."""
-    text = value[:300].encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else ""
-    return "".join(sign for sign in text if sign.isprintable())
+    """At most 300 characters on one line; what no screen shows is written as its escape."""
+    return visible(value[:300]).replace("\n", "\\n").replace("\t", "\\t") if isinstance(value, str) else ""
 
 
 def _number(value: object) -> float | None:

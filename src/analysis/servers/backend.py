@@ -11,6 +11,7 @@ from pathlib import Path
 from analysis.places import ROOT
 from analysis.servers import docker, external, process
 from analysis.servers.process import Running
+from analysis.study import environment
 from analysis.study.plan import Arm
 
 SERVE = {"process": process.serve, "docker": docker.serve, "external": external.serve}
@@ -28,6 +29,6 @@ def sweep(folders: set[str], arms: Iterable[Arm] = ()) -> list[int | str]:
 
 
 def shown(command: list[str]) -> str:
-    """A command as it is kept in records: without this machine's folders."""
-    text = shlex.join(command)
+    """A command as it is kept in records: without this machine's folders and without secrets."""
+    text = shlex.join(environment.shown_words(command))
     return re.sub(r"\S*/bin/python[\d.]*", "python", text.replace(f"{ROOT}/", ""), count=1)

@@ -13,6 +13,7 @@ from pathlib import Path
 from analysis.errors import ServerError
 from analysis.servers import engines, keeper, launch, machine
 from analysis.servers.process import Progress, Running, failure, free_port, port_is_free, wait_until_healthy
+from analysis.study import environment
 from analysis.study.plan import Arm
 
 #: Every container of the study carries this label; its value is the launch's folder.
@@ -144,7 +145,10 @@ def _run(arm: Arm, command: list[str], log: Path, progress: Progress) -> None:
     """``docker run -d``: returns when the container exists; the first one pulls its image. What it says is logged."""
     limit, begin = arm.server.start_minutes * 60, time.monotonic()
     with log.open("ab", buffering=0) as stream:
-        run = subprocess.Popen(expanded(command), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stream)
+        command, env = _with_env(arm, command)
+        run = subprocess.Popen(
+            expanded(command), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stream, env=env
+        )
         try:
             while run.poll() is None:
                 waited = time.monotonic() - begin
@@ -162,6 +166,19 @@ def _run(arm: Arm, command: list[str], log: Path, progress: Progress) -> None:
         raise failure(
             f"{arm.server.engine} could not run the container of arm {arm.name} (exit {run.returncode}).", log
         )
+
+
+def _with_env(arm: Arm, command: list[str]) -> tuple[list[str], dict[str, str]]:
+    """The command with secrets and references by name alone (``ps`` shows no value), and the environment that has them."""
+    by_name = {
+        k: v for k, v in arm.server.env.items() if environment.secret(k, v) or environment.REFERENCE.fullmatch(v)
+    }
+    listed = {f"{k}={v}": k for k, v in by_name.items()}
+    words = [
+        listed.get(word, word) if before == "-e" else word
+        for before, word in zip(["", *command], command, strict=False)
+    ]
+    return words, {**os.environ, **environment.resolved(by_name, os.environ)}
 
 
 def _engine_answers(engine: str) -> None:

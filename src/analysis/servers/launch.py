@@ -9,9 +9,11 @@ import shlex
 import sys
 
 from analysis.places import inside
+from analysis.study import environment
 from analysis.study.plan import Arm
 
 PORT_IN_CONTAINER = 8000
+LOOPBACK, EVERYWHERE = "127.0.0.1", "0.0.0.0"
 NAME = "vllm-mtp"
 #: First release of vLLM with `--per-request-spec-decode-metrics`.
 LEDGER_SINCE = (0, 29)
@@ -41,8 +43,8 @@ def serve_command(arm: Arm, host: str, port: int) -> list[str]:
 def process_command(arm: Arm, port: int) -> list[str]:
     """Command of the ``process`` backend: the interpreter that runs this, on the loopback address unless told."""
     if arm.server.serve:
-        return serve_command(arm, arm.server.host or "127.0.0.1", port)
-    args = vllm_args(arm, host=arm.server.host or "127.0.0.1", port=port)
+        return serve_command(arm, arm.server.host or LOOPBACK, port)
+    args = vllm_args(arm, host=arm.server.host or LOOPBACK, port=port)
     if not arm.server.model_flag:
         args = ["--model", *args]
     return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *args]
@@ -56,8 +58,7 @@ def docker_command(
     Parameters
     ----------
     port : int, optional
-        Published port. A port that the study names is published on every address, as a person would; a free one (the
-        default, `server.port` 0) on the loopback address alone.
+        Published port, on the loopback address unless `server.host` names another one (0.0.0.0: all of them).
     labels : dict, optional
         How the study finds its own containers again; a printed launch has none.
     """
@@ -68,8 +69,8 @@ def docker_command(
     for flag, value in (("--gpus", s.gpus), ("--ipc", s.ipc), ("--shm-size", s.shm_size)):
         if value:
             out += [flag, value]
-    outside = str(s.port) if s.port else f"127.0.0.1:{port or PORT_IN_CONTAINER}"
-    out += ["-p", f"{outside}:{PORT_IN_CONTAINER}"]
+    address = "" if s.host == EVERYWHERE else f"[{s.host}]:" if ":" in (s.host or "") else f"{s.host or LOOPBACK}:"
+    out += ["-p", f"{address}{s.port or port or PORT_IN_CONTAINER}:{PORT_IN_CONTAINER}"]
     for mount in s.mounts:
         out += ["-v", _mount(mount)]
     for key, value in sorted(s.env.items()):
@@ -78,6 +79,23 @@ def docker_command(
         out += ["--entrypoint", s.entrypoint]
     out += [*s.run_args, image(arm)]
     return out + vllm_args(arm)
+
+
+def exposure(arm: Arm) -> str:
+    """Who but this machine can reach the server, as a sentence; empty for one on the loopback address alone."""
+    s = arm.server
+    words = " ".join(s.run_args)
+    if s.backend == "external":
+        return ""
+    if s.backend == "docker" and re.search(r"--net(work)?[= ]host\b", words) and "--host" not in s.args:
+        where = "every address of this machine (--network host)"
+    elif s.backend == "docker" and re.search(r"(^| )(-p|--publish)\b", words):
+        where = "the addresses of server.run_args"
+    elif s.host and not s.host.startswith("127.") and s.host not in ("localhost", "::1"):
+        where = "every address of this machine" if s.host in (EVERYWHERE, "::") else s.host
+    else:
+        return ""
+    return f"The server listens on {where}, without a password: whoever reaches it can use the model (server.host)"
 
 
 def has_ledger(arm: Arm) -> bool:
@@ -95,8 +113,9 @@ def image(arm: Arm) -> str:
 
 
 def shell(command: list[str], env: dict[str, str] | None = None) -> str:
-    """A copy-pasteable, wrapped shell line. ``$HOME`` and ``~`` stay for the shell to expand."""
-    words = [f"{k}={shlex.quote(v)}" for k, v in sorted((env or {}).items())] + [_quote(w) for w in command]
+    """A copy-pasteable, wrapped shell line, without secrets. ``$HOME``, ``~`` and references to variables stay for the shell."""
+    words = [_quote(f"{k}={v}") for k, v in environment.shown(env or {}).items()]
+    words += [_quote(word) for word in environment.shown_words(command)]
     lines: list[str] = []
     for word in words:
         follows_option = bool(lines) and lines[-1].startswith("-") and " " not in lines[-1]
@@ -169,7 +188,10 @@ def _mount(mount: str) -> str:
 def _quote(word: str) -> str:
     if word.startswith(("$HOME/", "~/")) and not any(c in word for c in " '\"{}"):
         return word
-    return shlex.quote(word)
+    name, sign, value = word.partition("=")
+    if sign and name.isidentifier() and environment.REFERENCE.fullmatch(value):
+        return f'{name}="{value}"'
+    return f"{name}={shlex.quote(value)}" if sign and name.isidentifier() else shlex.quote(word)
 
 
 def _path(arm: Arm, word: str) -> str:

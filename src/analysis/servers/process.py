@@ -18,6 +18,7 @@ import psutil
 from analysis.errors import ServerError
 from analysis.servers import diagnosis, engines, facts, launch, loglines, machine, web
 from analysis.servers.guard import TAG
+from analysis.study import environment
 from analysis.study.plan import Arm
 
 Progress = Callable[[str], None]
@@ -64,7 +65,7 @@ def serve(arm: Arm, log: Path, launch_id: str, progress: Progress = lambda text:
     env = {
         **os.environ,
         "HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "1" if arm.target.local else "0"),
-        **arm.server.env,
+        **environment.resolved(arm.server.env, os.environ),
         TAG: str(log.parent.resolve()),
     }
     env.setdefault("VLLM_NO_USAGE_STATS", "1")

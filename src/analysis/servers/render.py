@@ -12,6 +12,7 @@ import yaml
 from analysis.places import inside
 from analysis.servers import engines
 from analysis.servers import launch as commands
+from analysis.study import environment
 from analysis.study.params import Model
 from analysis.study.plan import Arm
 
@@ -52,7 +53,7 @@ def kubernetes(arm: Arm) -> str:
         "readinessProbe": {"httpGet": {"path": "/health", "port": "http"}, "periodSeconds": 10},
     }
     if s.env:
-        container["env"] = [{"name": k, "value": v} for k, v in sorted(s.env.items())]
+        container["env"] = [_variable(k, v, f"{name}-secrets") for k, v in sorted(s.env.items())]
     if s.gpus:
         container["resources"] = {"limits": {"nvidia.com/gpu": s.tensor_parallel_size or 1}}
     if mounts:
@@ -80,7 +81,9 @@ def kubernetes(arm: Arm) -> str:
         "metadata": {"name": name},
         "spec": {"selector": labels, "ports": [{"name": "http", "port": port, "targetPort": "http"}]},
     }
-    return yaml.dump_all([deployment, service], Dumper=_Literal, sort_keys=False, width=4096).rstrip()
+    text = yaml.dump_all([deployment, service], Dumper=_Literal, sort_keys=False, width=4096).rstrip()
+    given = "".join(f' --from-literal={k}="${k}"' for k in _from_outside(s.env))
+    return f"# first: kubectl create secret generic {name}-secrets{given}\n{text}" if given else text
 
 
 def systemd(arm: Arm) -> str:
@@ -90,12 +93,19 @@ def systemd(arm: Arm) -> str:
     if container:
         words = [w for w in commands.docker_command(arm) if w != "-d"]
         words.insert(words.index("run") + 1, "--rm")
+        given = {f"{k}={s.env[k]}": k for k in _from_outside(s.env)}
+        words = [
+            given.get(word, word) if before == "-e" else word for before, word in zip(["", *words], words, strict=False)
+        ]
         stop = [f"ExecStop=-/usr/bin/env {s.engine} stop {s.container_name or commands.NAME}"]
     else:
         arm = _outside(arm)
         words = commands.serve_command(arm, s.host or "127.0.0.1", s.port or commands.PORT_IN_CONTAINER)
         stop = ["KillSignal=SIGTERM"]
-    env = [] if container else [f"Environment={_unit_word(f'{k}={v}')}" for k, v in sorted(s.env.items())]
+    outside = _from_outside(s.env)
+    plain = {} if container else {k: v for k, v in sorted(s.env.items()) if k not in outside}
+    env = [f"Environment={_unit_word(f'{k}={v}')}" for k, v in plain.items()]
+    env += [f"PassEnvironment={' '.join(outside)}"] * bool(outside)  # first: systemctl --user import-environment NAME
     lines = [
         "[Unit]",
         f"Description=vLLM, arm {arm.name}: {arm.target.model}, K = {arm.k}",
@@ -105,7 +115,7 @@ def systemd(arm: Arm) -> str:
         "[Service]",
         "Type=exec",
         *env,
-        "ExecStart=/usr/bin/env " + " ".join(_unit_word(w) for w in words),
+        "ExecStart=/usr/bin/env " + " ".join(_unit_word(w) for w in environment.shown_words(words)),
         *stop,
         f"TimeoutStartSec={s.start_minutes * 60:.0f}",
         "TimeoutStopSec=60",
@@ -115,6 +125,18 @@ def systemd(arm: Arm) -> str:
         "WantedBy=default.target",
     ]
     return "\n".join(lines)
+
+
+def _from_outside(env: dict[str, str]) -> list[str]:
+    """Variables whose value is not written down: references and secrets."""
+    return [k for k, v in sorted(env.items()) if environment.REFERENCE.fullmatch(v) or environment.secret(k, v)]
+
+
+def _variable(name: str, value: str, secrets: str) -> dict[str, Any]:
+    """A variable of a container; one whose value is not written down comes from a Secret of the cluster."""
+    if name in _from_outside({name: value}):
+        return {"name": name, "valueFrom": {"secretKeyRef": {"name": secrets, "key": name}}}
+    return {"name": name, "value": value}
 
 
 def _docker(arm: Arm) -> str:

@@ -30,6 +30,7 @@ import pandas as pd
 
 from analysis.show import words
 from analysis.show.look import PLOTLY_TEMPLATE, STAMPS, stamp_live, static_svg
+from analysis.visible import visible
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -146,10 +147,10 @@ class Table:
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Bundle:
         text = table_html(self.frame, self.caption, self.formats)
         if self.note:
-            text += f'\n<p class="note">{html.escape(self.note)}</p>'
+            text += f'\n<p class="note">{_html(self.note)}</p>'
         plain = f"{self.caption}\n{self.frame.to_string()}" + (f"\n{self.note}" if self.note else "")
         metadata = _metadata({"table": {"caption": self.caption}}, self.headline, self.provenance)
-        return {"text/html": text, "text/plain": plain}, metadata
+        return {"text/html": text, "text/plain": visible(plain)}, metadata
 
 
 @dataclass
@@ -164,7 +165,7 @@ class Say:
             raise ValueError(f"kind is {self.kind!r}; it must be reading, warning or headline")
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Bundle:
-        text = f"**Warning:** {self.text}" if self.kind == "warning" else self.text
+        text = visible(f"**Warning:** {self.text}" if self.kind == "warning" else self.text)
         return {"text/markdown": text, "text/plain": text}, {"say": self.kind}
 
 
@@ -190,10 +191,10 @@ class SideBySide:
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Bundle:
         panels = list(self.panels)
         inner = "\n".join(_panel_html(panel) for panel in panels)
-        caption = f'<p class="panels-caption">{html.escape(self.caption)}</p>\n' if self.caption else ""
+        caption = f'<p class="panels-caption">{_html(self.caption)}</p>\n' if self.caption else ""
         text = f'<div class="panels">{caption}<div class="side-by-side" style="{_ROW}">\n{inner}\n</div></div>'
         plain = "\n".join([self.caption, *(f"{panel.title}: {panel.outcome or 'not run'}" for panel in panels)])
-        return {"text/html": text, "text/plain": plain.strip()}, {"panels": True}
+        return {"text/html": text, "text/plain": visible(plain.strip())}, {"panels": True}
 
 
 _ROW = "display:flex;flex-wrap:wrap;gap:1rem;align-items:flex-start"
@@ -203,16 +204,16 @@ _CODE = "overflow:auto;max-height:30rem;text-align:left"
 
 def _panel_html(panel: Panel) -> str:
     state = {None: "not-run", True: "passed", False: "failed"}[panel.ok]
-    parts = [f'<figure class="panel" style="{_COLUMN}">', f"<figcaption><strong>{html.escape(panel.title)}</strong>"]
+    parts = [f'<figure class="panel" style="{_COLUMN}">', f"<figcaption><strong>{_html(panel.title)}</strong>"]
     if panel.outcome:
         mark = {None: "", True: "Passed: ", False: "Failed: "}[panel.ok]
-        parts.append(f'<span class="outcome {state}">{mark}{html.escape(panel.outcome)}</span>')
+        parts.append(f'<span class="outcome {state}">{mark}{_html(panel.outcome)}</span>')
     parts.append("</figcaption>")
     if panel.png:
         picture = b64encode(panel.png).decode()
-        parts.append(f'<img alt="{html.escape(panel.alt or panel.title)}" src="data:image/png;base64,{picture}">')
+        parts.append(f'<img alt="{_html(panel.alt or panel.title)}" src="data:image/png;base64,{picture}">')
     if panel.code:
-        code = html.escape(panel.code.rstrip(), quote=False)
+        code = _html(panel.code.rstrip(), quote=False)
         parts.append(f'<pre class="generated" style="{_CODE}"><code class="language-python">{code}</code></pre>')
     return "\n".join([*parts, "</figure>"])
 
@@ -224,9 +225,9 @@ def table_html(frame: pd.DataFrame, caption: str = "", formats: Formats | None =
     heads = 1 if plain_index else frame.index.nlevels
     names = [" ".join(map(str, c)).strip() if isinstance(c, tuple) else str(c) for c in shown.columns]
     numeric = [pd.api.types.is_numeric_dtype(t) and not pd.api.types.is_bool_dtype(t) for t in shown.dtypes]
-    rows = [f"<caption>{html.escape(caption)}</caption>"] if caption else []
+    rows = [f"<caption>{_html(caption)}</caption>"] if caption else []
     cells = (
-        f'<th scope="col"{_side(number)}>{html.escape(words.heading(n))}</th>'
+        f'<th scope="col"{_side(number)}>{_html(words.heading(n))}</th>'
         for n, number in zip(names, numeric, strict=True)
     )
     rows.append(f"<thead><tr>{''.join(cells)}</tr></thead>\n<tbody>")
@@ -234,10 +235,15 @@ def table_html(frame: pd.DataFrame, caption: str = "", formats: Formats | None =
         cells = []
         for at, (name, value) in enumerate(zip(names, values, strict=True)):
             tag, scope = ("th", ' scope="row"') if at < heads else ("td", "")
-            text = html.escape(cell_text(words.value(name, value), (formats or {}).get(name)))
+            text = _html(cell_text(words.value(name, value), (formats or {}).get(name)))
             cells.append(f"<{tag}{scope}{_side(numeric[at])}>{text}</{tag}>")
         rows.append(f"<tr>{''.join(cells)}</tr>")
     return '<table class="data">' + "\n".join([*rows, "</tbody></table>"])
+
+
+def _html(text: str, quote: bool = True) -> str:
+    """Text of a model or a program as HTML: nothing in it is markup, and nothing is unseen."""
+    return html.escape(visible(text), quote=quote)
 
 
 def cell_text(value: Any, spec: str | Callable[[Any], str] | None = None) -> str:

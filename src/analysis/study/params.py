@@ -7,11 +7,21 @@ import json
 import os
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, JsonValue, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    JsonValue,
+    PlainSerializer,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from analysis.frozen import Frozen
 from analysis.places import inside
-from analysis.study import axes
+from analysis.study import axes, environment
 from analysis.study.engine_k import WAYS, settings_of
 from analysis.study.engines import ENGINES
 from analysis.study.fingerprint import folder_hash
@@ -19,6 +29,7 @@ from analysis.study.own import PromptFile
 from analysis.study.prompts import workloads
 from analysis.study.sets import SETS
 from analysis.study.speculator import MTP, NONE, SPECULATORS, of_settings
+from analysis.visible import visible
 
 Stamp = Literal["measured", "synthetic-acceptance", "miniature"]
 #: Keys that studies gained after some were measured: unset, they are no part of a study's hash.
@@ -93,10 +104,14 @@ class Server(Frozen):
     download_dir: str | None = None
     request_metrics: bool = Field(True, description="per-request speculation ledger (vLLM 0.32 and later)")
     served_model_name: str | None = None
-    args: tuple[str, ...] = ()
-    env: dict[str, str] = {}
+    args: Annotated[tuple[str, ...], PlainSerializer(environment.shown_words)] = Field((), repr=False)
+    env: Annotated[dict[str, str], PlainSerializer(environment.shown)] = Field(
+        {}, repr=False, description="NAME: value, or NAME: $OTHER for a variable of the shell that starts the study"
+    )
     port: Annotated[int, Field(ge=0, le=65535)] = Field(0, description="0 = a free one")
-    host: str | None = Field(None, description="address to listen on; null = the loopback one")
+    host: str | None = Field(
+        None, description="address to listen on or to publish a container's port on; null = the loopback one"
+    )
     serve: bool = Field(False, description="start by the command `vllm serve`, not by vLLM's module")
     order: tuple[str, ...] = Field((), description="flags that come first, in this order: a published launch's own")
     allow: tuple[str, ...] = Field(
@@ -148,13 +163,19 @@ class Server(Frozen):
         return self
 
 
+def _changes_shown(changes: dict[str, Any]) -> dict[str, Any]:
+    """A variant's changes of its server without their secrets."""
+    known = {"env": environment.shown, "args": environment.shown_words}
+    return {key: known[key](value) if key in known else value for key, value in changes.items()}
+
+
 class Variant(Frozen):
     """A second family of arms: other models, flags, image or environment, compared within itself."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
     target: Model | None = None
     drafter: Model | None = None
-    server: dict[str, Any] = {}
+    server: Annotated[dict[str, Any], PlainSerializer(_changes_shown)] = Field({}, repr=False)
     speculative: dict[str, JsonValue] = {}
     k_values: tuple[K, ...] | None = None
     baseline: bool = True
@@ -194,7 +215,7 @@ class Study(Frozen):
     """One study: everything that defines its arms and cells. Field order is the order of a study file."""
 
     study: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
-    title: str
+    title: Annotated[str, AfterValidator(visible)]
     stamp: Stamp = "measured"
     hardware: str | None = Field(None, description="name in data/hardware.yaml")
     model_shape: str | None = Field(None, description="name in data/models.yaml")
@@ -380,7 +401,7 @@ class Study(Frozen):
 
     def server_of(self, variant: Variant) -> Server:
         """The study's server with a variant's changes. Raises pydantic's ValidationError; `validate` has checked it."""
-        return Server.model_validate({**self.server.model_dump(), **variant.server}) if variant.server else self.server
+        return Server.model_validate({**dict(self.server), **variant.server}) if variant.server else self.server
 
     def too_long_for(self, server: Server) -> str:
         """What is wrong with the lengths of requests for a server's context; empty if nothing."""

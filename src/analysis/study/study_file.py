@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from analysis.errors import ParamsError, nearest
 from analysis.places import PARAMS, RECORDS, ROOT
+from analysis.study import environment
 from analysis.study.own import PromptFile
 from analysis.study.params import Expect, Model, Patch, Proposer, Server, Study, Variant
 
@@ -41,9 +42,7 @@ def load_study(name_or_path: str | Path, **overrides: Any) -> Study:
         raw = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:  # 2026-02-30 is a ValueError
         raise ParamsError(
-            f"{path.name} is not YAML.",
-            why=" ".join(str(error).split())[:300],
-            fix="Compare with papermill_params/miniature.yaml.",
+            f"{path.name} is not YAML.", why=_where(error), fix="Compare with papermill_params/miniature.yaml."
         ) from None
     if not isinstance(raw, dict):
         raise ParamsError(
@@ -51,6 +50,13 @@ def load_study(name_or_path: str | Path, **overrides: Any) -> Study:
             fix="Compare with papermill_params/miniature.yaml.",
         )
     return validate({**raw, **{key: value for key, value in overrides.items() if value is not None}}, path.name)
+
+
+def _where(error: Exception) -> str:
+    """What is wrong and in which line, without the line itself: it may hold a secret."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    words = " ".join(str(problem or error).split())[:300]
+    return f"line {mark.line + 1}, column {mark.column + 1}: {words}" if mark else words
 
 
 def _plain(text: str, name: str) -> None:
@@ -140,7 +146,9 @@ def _problem(item: dict[str, Any]) -> str:
         return f"'{key}' is missing."
     message = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     shown = repr(item.get("input"))
-    given = "" if len(loc) == 0 or len(shown) > 80 else f" (given: {shown})"
+    plain = isinstance(item.get("input"), int | float | None)
+    hidden = ({"env", "args"} & set(loc) and not plain) or environment.secret(loc[-1] if loc else "", shown)
+    given = "" if len(loc) == 0 or len(shown) > 80 or hidden else f" (given: {shown})"
     return (
         f"'{key}' must be {message}{given}."
         if item["msg"].startswith("Input should be ")

@@ -72,6 +72,7 @@ def _of_arm(plan: Plan, arm: Arm, here: machine.Machine) -> Iterator[Check]:
     yield from context.template(plan, arm, target)
     yield from settings.prefix_cache(arm)
     yield from settings.address(arm)
+    yield from settings.variables(arm)
 
 
 def _distinct(plan: Plan) -> list[Arm]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 
 from analysis import shapes
+from analysis.errors import ParamsError
+from analysis.servers import launch
 from analysis.servers.preflight.check import Check
 from analysis.servers.preflight.releases import release
 from analysis.servers.process import port_is_free
+from analysis.study import environment
 from analysis.study.plan import Arm, Plan
 
 
@@ -30,9 +34,21 @@ def address(arm: Arm) -> Iterator[Check]:
         free = port_is_free(s.port)
         fix = "" if free else "Stop what holds it, or set server.port to 0."
         yield Check(f"port {s.port}", "ok" if free else "fail", "free" if free else "in use", fix)
-    if s.host == "0.0.0.0" or (s.backend == "docker" and s.port):
-        fix = "Set server.host to null and server.port to 0 unless a published launch is reproduced."
-        yield Check("address", "warn", "the server listens on every address of this machine, without a password", fix)
+    if open_to := launch.exposure(arm):
+        fix = "Set server.host to null unless a published launch is reproduced or others are to use the server."
+        yield Check("address", "warn", open_to[0].lower() + open_to[1:], fix)
+
+
+def variables(arm: Arm) -> Iterator[Check]:
+    """References to variables of this shell that are not set; secrets that stand in the study file."""
+    env = arm.server.env if arm.server.backend != "external" else {}
+    try:
+        environment.resolved(env, os.environ)
+    except ParamsError as error:
+        yield Check("variables", "fail", error.what.rstrip("."), error.fix)
+    if written := [name for name, value in sorted(env.items()) if environment.secret(name, value)]:
+        fix = f"Write {written[0]}: ${written[0]}, and export it in the shell that starts the study."
+        yield Check("secrets", "warn", f"{', '.join(written)} stands in the study file", fix)
 
 
 def arguments(plan: Plan, arm: Arm) -> Iterator[Check]:
