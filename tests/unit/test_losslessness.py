@@ -3,6 +3,7 @@
 import pytest
 
 from analysis.science import losslessness
+from analysis.show import sentences
 
 
 def greedy(build, baseline: dict[str, str], again: dict[str, str], mtp: dict[str, str]):
@@ -56,20 +57,37 @@ def test_agreement_is_the_share_of_identical_texts_with_its_interval(pairs):
 
 def test_the_arm_is_judged_against_the_control_prompt_by_prompt(pairs):
     # discordant: p2 and p3 agree in the control only, p4 in the arm only: 2 against 1, so p = 1
-    assert losslessness.against_control(pairs) == pytest.approx(1.0)
+    assert losslessness.against_control(pairs) == {"mtp-k4": pytest.approx(1.0)}
 
 
 def test_an_arm_that_changes_every_text_differs_from_a_control_that_changes_none(build):
     texts = {f"p{i}": "same" for i in range(8)}
     pairs = losslessness.pairs(greedy(build, texts, texts, dict.fromkeys(texts, "other")))
-    assert losslessness.against_control(pairs) == pytest.approx(2 / 2**8)
+    assert losslessness.against_control(pairs) == {"mtp-k4": pytest.approx(2 / 2**8)}
 
 
 def test_an_arm_like_its_control_does_not_differ(build):
     texts = {f"p{i}": "same" for i in range(8)}
-    assert losslessness.against_control(losslessness.pairs(greedy(build, texts, texts, texts))) == 1.0
+    assert losslessness.against_control(losslessness.pairs(greedy(build, texts, texts, texts))) == {"mtp-k4": 1.0}
 
 
 def test_only_greedy_texts_count(build):
     requests = build.requests({"experiment": "timing"}, {"experiment": "timing", "k": 4})
     assert losslessness.pairs(requests).empty
+
+
+def test_a_lossy_arm_beside_the_main_one_is_judged_by_its_own_texts(build):
+    arms = (("baseline", "main", ""), ("mtp-k4", "main", ""), ("mtp-k4@fly-lossy", "fly-lossy", "fly"))
+    rows = [
+        {"experiment": "greedy", "arm": arm, "variant": variant, "way": way, "k": 4 * (arm != "baseline")}
+        | {"repeat": repeat, "prompt_id": f"p{i}", "text": "other" if way and i < 6 else "same"}
+        for arm, variant, way in arms
+        for repeat in (1, 2)
+        for i in range(8)
+    ]
+    pairs = losslessness.pairs(build.requests(*rows))
+    p = losslessness.against_control(pairs)  # six prompts agree in the control only, none in the arm only
+    assert p == {"mtp-k4": 1.0, "mtp-k4@fly-lossy": pytest.approx(2 / 2**6)}
+    text = sentences.agreement(losslessness.agreement(pairs), p)
+    assert "baseline against MTP with K = 4: 8 of 8; baseline against MTP with K = 4 (fly-lossy): 2 of 8" in text
+    assert text.endswith("the control, p = 1.00 for MTP with K = 4, p = 0.03 for MTP with K = 4 (fly-lossy)).")

@@ -246,7 +246,7 @@ def test_tables_and_sentence_of_agreement(build):
         ["baseline against MTP with K = 4", "1", "0", "0%"],
     ]
     assert cells_of(tables.partings(pairs))[1] == ["baseline against MTP with K = 4", "Python code", "1", "0", "50%"]
-    assert sentences.agreement(agreed, 1.0) == (
+    assert sentences.agreement(agreed, {"mtp-k4": 1.0}) == (
         "Identical greedy texts, baseline against baseline: 1 of 1; baseline against MTP with K = 4: 0 of 1 "
         "(exact McNemar test against the control, p = 1.00)."
     )

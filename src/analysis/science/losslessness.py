@@ -56,12 +56,14 @@ def agreement(pairs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values("k", ignore_index=True)
 
 
-def against_control(pairs: pd.DataFrame, arm: str | None = None) -> float:
-    """Exact McNemar p-value: does ``arm`` (None: the only one that speculates) change more prompts than a repeated baseline?"""
-    chosen = pairs[pairs.arm == arms.only_arm(pairs, arm)]
+def against_control(pairs: pd.DataFrame) -> dict[str, float]:
+    """Arm that speculates -> exact McNemar p-value: does it change more prompts than a repeated baseline does?"""
     control = pairs[arms.baseline(pairs)].set_index(["workload", "prompt_id"]).same
-    own = chosen.set_index(["workload", "prompt_id"]).same.reindex(control.index)
-    return mcnemar(int((control & ~own.astype(bool)).sum()), int((~control & own.astype(bool)).sum()))
+    found = {}
+    for arm, group in pairs[arms.speculating(pairs)].groupby("arm", sort=False):
+        own = group.set_index(["workload", "prompt_id"]).same.reindex(control.index).astype(bool)
+        found[arm] = mcnemar(int((control & ~own).sum()), int((~control & own).sum()))
+    return found
 
 
 def _share(a: str, b: str) -> float:

@@ -111,7 +111,8 @@ def _speculation(rates: pd.DataFrame) -> str:
     return " and ".join(dict.fromkeys(s.title for s in found if s.speculates))
 
 
-def agreement(table: pd.DataFrame, p: float) -> str:
-    """What the control says about the speculating arm's agreement. In: `losslessness.agreement`, `against_control`."""
+def agreement(table: pd.DataFrame, p: Mapping[str, float]) -> str:
+    """What the control says about the agreement of the arms. In: `losslessness.agreement`, `against_control`."""
     parts = [f"{words.comparison(r.comparison)}: {r.identical} of {r.prompts}" for r in table.itertuples()]
-    return f"Identical greedy texts, {'; '.join(parts)} (exact McNemar test against the control, p = {p:.2f})."
+    values = (f"p = {value:.2f}" + f" for {words.arm(arm)}" * (len(p) > 1) for arm, value in p.items())
+    return f"Identical greedy texts, {'; '.join(parts)} (exact McNemar test against the control, {', '.join(values)})."
