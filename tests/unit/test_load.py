@@ -125,7 +125,18 @@ def test_the_table_of_k_comes_from_the_arms_of_fixed_k_inside_the_graphs():
                          "workload": "w", "concurrency": streams, "aggregate_tok_s": float(speed)})  # fmt: skip
     table = pd.DataFrame(rows)
     assert load.batch_table(table) == [[1, 15, 4], [16, 255, 2], [256, 256, 0]]
+    cover = table[(table.k == 4) & (table.concurrency > 16)].assign(
+        arm="mtp-k4@cover", variant="cover", in_graphs="inside"
+    )
+    assert load.batch_table(pd.concat([table, cover])) == [[1, 15, 4], [16, 63, 2], [64, 255, 4], [256, 256, 0]]
+    other = cover.assign(arm="baseline@cover", k=0)  # a variant with a baseline of its own is another server
+    assert load.batch_table(pd.concat([table, cover, other])) == [[1, 15, 4], [16, 255, 2], [256, 256, 0]]
     assert load.batch_table(table[table.k == 0]) == []
+
+
+def test_the_main_arms_come_before_those_of_variants():
+    table = speedup.concurrency(*measured())
+    assert list(dict.fromkeys(table.arm)) == ["baseline", "mtp-k4", "mtp-k4@cover"]
 
 
 def test_published_loads_are_inside_outside_or_not_known():

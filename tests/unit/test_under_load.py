@@ -1,5 +1,6 @@
 """Chapter 04 in words and pictures: what is outside the captured graphs is drawn hollow, and judged with nothing inside."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from analysis.science import load, speedup
 from analysis.science.stats import NoiseFloor
-from analysis.show import under_load
+from analysis.show import drawing, under_load
 
 sys.path.insert(0, str(Path(__file__).parent))
 from load_frames import measured, recorded
@@ -45,6 +46,25 @@ def test_the_static_drawing_has_hollow_points_too(levels):
     inside = levels.assign(in_graphs="inside")
     hollow, filled = (under_load.throughput(t, "measured").static for t in (levels, inside))
     assert hollow != filled
+
+
+def test_labels_of_close_loads_do_not_stand_on_each_other(levels):
+    loads = [1, 8, 32, 64, 96, 112, 128, 192, 256]
+    labels = drawing.Axes("streams", "", log_x=True, ticks=loads).tick_labels
+    assert labels == ["1", "8", "32", "64", "", "", "128", "", "256"]
+    assert drawing.Axes("K", "", ticks=range(17)).tick_labels[1] == "1"
+    assert drawing.Axes("streams", "", log_x=True, ticks=[4]).tick_labels == ["4"]
+    axis = under_load.gain(levels, "measured").live.layout.xaxis
+    assert list(axis.tickvals) == [64, 96, 112, 128, 192] and list(axis.ticktext) == ["64", "96", "112", "128", "192"]
+
+
+def test_a_legend_of_long_names_takes_fewer_columns(levels):
+    """38 characters of about 4.6 points are 175: two columns fit into 518 points, three do not."""
+    one = levels[levels.arm == "mtp-k4"]
+    many = pd.concat((one.assign(arm=f"mtp-k4@long-name-long-name-{n}") for n in range(6)), ignore_index=True)
+    still = under_load.throughput(many, "measured").static
+    starts = {float(x) for x in re.findall(r'x="([\d.]+)"[^>]*>MTP with K = 4 \(long', still)}
+    assert len(starts) == 2 and max(starts) + 175 < 518
 
 
 def test_the_title_of_the_gain_keeps_the_two_sides_apart(levels):

@@ -60,6 +60,15 @@ def test_a_changed_measurement_changes_the_verdict(tables):
     assert judged(tables, alpha=equal).verdict["sz-order"] == UNCLEAR
 
 
+def test_no_claim_is_judged_by_a_load_outside_the_captured_graphs(tables):
+    found = frames()
+    beyond = (found.cells.experiment == "concurrency") & (found.cells.concurrency == 8) & (found.cells.k == 4)
+    found.cells["in_graphs"] = beyond.map({True: "outside", False: "inside"})
+    table = verdicts.verdicts(tables, [verdicts.summarise(found, about())], "invented").set_index("id")
+    assert judged(tables).verdict["nv-load"] != UNTESTED
+    assert table.verdict[["mu-scaling", "nv-load"]].tolist() == [UNTESTED, UNTESTED]
+
+
 @pytest.mark.parametrize(
     ("claim", "mutation", "verdict"),
     [

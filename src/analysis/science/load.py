@@ -89,15 +89,17 @@ def one_for_all(table: pd.DataFrame, floor: NoiseFloor) -> pd.DataFrame:
 def batch_table(table: pd.DataFrame) -> list[list[int]]:
     """[[from, to, K], …] by the arms of fixed K: the fastest inside the graphs at each load, mean over workloads.
 
-    The rows of ``batch_table`` of a study file. Loads between two that were measured have the K of the lower one; where
-    no K beats the baseline it is 0. Empty where no load has a speculating arm of fixed K inside the graphs.
+    The rows of ``batch_table`` of a study file. Variants that are compared with the main baseline count too: one of them
+    covers the loads that the main arms leave. Loads between two that were measured have the K of the lower one; where no K
+    beats the baseline it is 0. Empty where no load has a speculating arm of fixed K inside the graphs.
     """
-    known = table[(table.in_graphs != "outside") & (table.variant == "main")]
+    own = set(table[arms.baseline(table)].variant) - {"main"}
+    known = table[(table.in_graphs != "outside") & ~table.variant.isin(own)]
     if "way" in known:
         known = known[known.way == ""]
     if not arms.speculating(known).any():
         return []
-    logs = known.assign(log=np.log(known.aggregate_tok_s)).groupby(["concurrency", "k"]).log.mean().reset_index()
+    logs = known.assign(log=np.log(known.aggregate_tok_s)).groupby(["concurrency", "arm", "k"]).log.mean().reset_index()
     best = logs.loc[logs.groupby("concurrency").log.idxmax()].sort_values("concurrency")
     rows: list[list[int]] = []
     for streams, k in zip(best.concurrency, best.k, strict=True):

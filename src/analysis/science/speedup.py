@@ -173,7 +173,8 @@ def concurrency(cells: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFrame:
 
     Out: aggregate [tok/s] = completion tokens / wall seconds of the cell; per_request [tok/s] mean and sd over requests;
     scaling = aggregate / aggregate at the lowest level; over_baseline = aggregate / the baseline's at the same level, with
-    lo, hi (95 % over launches, NaN for one); in_graphs: one of `graphs.SIDES`; way: how the engine chooses K.
+    lo, hi (95 % over launches, NaN for one); in_graphs: one of `graphs.SIDES`; way: how the engine chooses K. The main
+    arms come first.
     """
     level = ["variant", "arm", "k", "workload", "concurrency"]
     part = cells[cells.experiment == "concurrency"]
@@ -192,7 +193,9 @@ def concurrency(cells: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFrame:
     table["per_request"] = in_load.tok_s.mean()
     table["per_request_sd"] = in_load.tok_s.std()
     table["ttft"] = in_load.ttft.mean()
-    table = table.reset_index()
+    table = table.reset_index().sort_values(
+        "variant", key=lambda names: names != "main", kind="stable", ignore_index=True
+    )
     lowest = (
         table.loc[table.groupby(["arm", "workload"]).concurrency.idxmin()]
         .set_index(["arm", "workload"])

@@ -63,6 +63,21 @@ class Axes:
     zero: bool = True
     ticks: Sequence[float] | None = None
 
+    @property
+    def tick_labels(self) -> list[str]:
+        """A label for each tick; on a logarithmic axis an empty one where two would stand on each other: the ends come
+        first, then powers of two."""
+        ticks = list(self.ticks or ())
+        if not self.log_x or len(ticks) < 2:
+            return [f"{t:g}" for t in ticks]
+        places, least = np.log2(ticks), 0.1 * np.ptp(np.log2(ticks))
+        order = sorted(range(len(ticks)), key=lambda i: (0 < i < len(ticks) - 1, places[i] % 1 > 0, i))
+        kept: list[int] = []
+        for i in order:
+            if all(abs(places[i] - places[j]) >= least for j in kept):
+                kept.append(i)
+        return [f"{t:g}" if i in kept else "" for i, t in enumerate(ticks)]
+
 
 def lines(
     frame: pd.DataFrame,
@@ -149,7 +164,7 @@ def _draw(frame, x, y, series, axes, style, panel, lo, hi, hollow, *, bars):
             elif axes.ticks is not None:
                 if axes.log_x:
                     axis.set_xscale("log", base=2)
-                axis.set_xticks(list(axes.ticks), [f"{t:g}" for t in axes.ticks])
+                axis.set_xticks(list(axes.ticks), axes.tick_labels)
                 axis.minorticks_off()
             axis.set_xlabel(axes.x)
             axis.set_title(words.name(title), fontsize=10)
@@ -159,7 +174,8 @@ def _draw(frame, x, y, series, axes, style, panel, lo, hi, hollow, *, bars):
             grid[0][0].set_ylim(bottom=0)
         handles, labels = grid[0][0].get_legend_handles_labels()
         if len(names) > 1:
-            still.legend(handles, labels, ncols=min(5, len(names)), loc="outside upper left", fontsize=9)
+            columns = _legend_columns(labels, still.get_figwidth())
+            still.legend(handles, labels, ncols=columns, loc="outside upper left", fontsize=9)
     live.update_xaxes(title_text=axes.x)
     live.update_yaxes(title_text=axes.y, col=1)
     if axes.zero:
@@ -167,13 +183,21 @@ def _draw(frame, x, y, series, axes, style, panel, lo, hi, hollow, *, bars):
     if bars:
         live.update_layout(barmode="group")
     elif axes.ticks is not None:
-        live.update_xaxes(
-            tickvals=list(axes.ticks), ticktext=[f"{t:g}" for t in axes.ticks], type="log" if axes.log_x else "linear"
-        )
+        live.update_xaxes(tickvals=list(axes.ticks), ticktext=axes.tick_labels, type="log" if axes.log_x else "linear")
     live.update_layout(showlegend=len(names) > 1, margin_t=72 if panel else 48)
     if panel:
         live.update_layout(legend_y=1.12)
     return live, still
+
+
+def _legend_columns(labels: list[str], width: float) -> int:
+    """How many columns of labels (9 pt) fit into a figure's width [inches]; matplotlib fills them from top to bottom."""
+    for columns in range(min(5, len(labels)), 1, -1):
+        deep, more = divmod(len(labels), columns)
+        ends = [n * deep + min(n, more) for n in range(columns + 1)]
+        if sum(0.61 + 0.064 * max(map(len, labels[a:b])) for a, b in zip(ends, ends[1:], strict=False)) <= width:
+            return columns
+    return 1
 
 
 def _series(live, axis, own, name, look, x, y, lo, hi, hollow, bars, column, number, count, xs) -> None:
