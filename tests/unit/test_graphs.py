@@ -161,7 +161,7 @@ def test_preflight_warns_with_the_sum_and_the_flag():
     from analysis.servers.preflight import load
 
     checks = {c.name: c for c in load.of_graphs(plan.make(load_study("h100-load")))}
-    assert set(checks) == {"CUDA graphs of mtp-k4", "CUDA graphs of mtp-k8"}
+    assert set(checks) == {"CUDA graphs of mtp-k2", "CUDA graphs of mtp-k4", "CUDA graphs of mtp-k8"}
     check = checks["CUDA graphs of mtp-k4"]
     assert check.verdict == "warn" and "112 × 5 = 560 > 512" in check.evidence
     assert "add --max-cudagraph-capture-size 1280" in check.fix
