@@ -1,9 +1,22 @@
-"""What every test run ends with: which tests were skipped, what they lack, and how to get it."""
+"""What every test run ends with: no process of it is left; which tests were skipped, what they lack, and how to get it."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import time
+import uuid
 from collections import Counter
+
+import psutil
+import pytest
+
+#: Every process that a test starts inherits this variable; its value is the run's own.
+MARK = "ANALYSIS_TEST_RUN"
+#: Programs of the sandbox get no variable of ours: they are known by what they run.
+SANDBOXED = ("/sandbox/guard.py", "/work/program.py", "/walls/landlock.py", "PR_SET_PDEATHSIG, PR_SET_DUMPABLE")
+GONE_S = 5.0
 
 APT = "sudo apt-get install -y "
 MAKE_SETUP = "make setup, then run the tests by make test"
@@ -46,9 +59,59 @@ def pytest_configure():
     from analysis import caches
 
     caches.settle()
+    if MARK not in os.environ:  # a worker, or a run within a test: the outermost run looks
+        os.environ[MARK] = f"{uuid.uuid4().hex}-{os.getpid()}-{time.time()}"
+
+
+def left_behind(mark: str) -> list[psutil.Process]:
+    """Processes of a run that are there though it is over: they carry its mark, or run a program with nobody above."""
+    owner, begin = int(mark.split("-")[1]), float(mark.split("-")[2])
+    spared = {owner, *(parent.pid for parent in psutil.Process(owner).parents())} if psutil.pid_exists(owner) else set()
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.pid in spared or process.status() == psutil.STATUS_ZOMBIE or process.create_time() < begin - 1:
+                continue
+            orphan = process.ppid() == 1 and any(sign in " ".join(process.cmdline()) for sign in SANDBOXED)
+            if orphan or process.environ().get(MARK) == mark:
+                found.append(process)
+    return found
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session):
+    """After the workers have ended: what is still there is named, ended, and fails the run."""
+    mark = os.environ[MARK]
+    if int(mark.split("-")[1]) != os.getpid():
+        return
+    end = time.monotonic() + GONE_S
+    while (left := left_behind(mark)) and time.monotonic() < end:
+        time.sleep(0.1)
+    session.config.stash[LEFT] = [_named(process) for process in left]
+    for process in left:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    if left and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+LEFT = pytest.StashKey[list[str]]()
+
+
+def _named(process: psutil.Process) -> str:
+    """What it runs, and the test that started it where it says so."""
+    line, test = str(process.pid), ""
+    with contextlib.suppress(psutil.Error):
+        line = " ".join([line, *process.cmdline()])[:160]
+        test = process.environ().get("PYTEST_CURRENT_TEST", "")
+    return f"{line}   started in {test or 'no test that is known'}"
 
 
 def pytest_terminal_summary(terminalreporter):
+    if left := terminalreporter.config.stash.get(LEFT, []):
+        terminalreporter.section(f"{len(left)} processes were left behind, and are ended now", red=True)
+        for line in left:
+            terminalreporter.write_line(line)
     skipped = terminalreporter.stats.get("skipped", [])
     reasons = [report.longrepr[2].removeprefix("Skipped: ") for report in skipped if isinstance(report.longrepr, tuple)]
     if reasons:

@@ -1,10 +1,12 @@
 """A small study on the stand-in engine: the real guard, client, counters, store and campaign; no model."""
 
+import os
 from pathlib import Path
 
 import psutil
 import pytest
 
+from analysis.places import ROOT
 from analysis.records import store
 from analysis.study import plan, study_file
 
@@ -14,7 +16,7 @@ STAND_IN = Path(__file__).parent / "stand_in"
 @pytest.fixture
 def study(monkeypatch, tmp_path):
     """make(fault, **overrides) -> (plan, store) in a folder of its own."""
-    monkeypatch.setenv("PYTHONPATH", str(STAND_IN))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(STAND_IN), str(ROOT / "src")]))
 
     def make(fault="", **overrides):
         server = {"env": {"FAULT": fault}, "start_minutes": 0.5, **overrides.pop("server", {})}

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from analysis.errors import ServerError
@@ -61,17 +62,20 @@ def vllm_by_hand(k=0, port=None, model="data/miniature/dense"):
     if k:
         command += ["--speculative-config", f'{{"method":"mtp","model":"d","num_speculative_tokens":{k}}}']
     env = {**os.environ, "PYTHONPATH": str(STAND_IN)}
-    server = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}"
+    server = psutil.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    url, workers = f"http://127.0.0.1:{port}", []
     try:
         for _ in range(300):
             with contextlib.suppress(httpx.HTTPError):
                 if httpx.get(f"{url}/health", trust_env=False).status_code == 200:
                     break
             time.sleep(0.1)
+        workers = server.children(recursive=True)
         yield url, server
     finally:
-        server.kill()
+        for process in (server, *workers):  # an engine's own process ends when its server does
+            with contextlib.suppress(psutil.Error):
+                process.kill()
         server.wait()
 
 

@@ -2,8 +2,9 @@
 
 Run as ``python -S guard.py DESCRIPTOR CLEANUP -- COMMAND…``. End of file on DESCRIPTOR means that the measuring process
 wants an end or is gone (also by kill -9). The guard is a subreaper: what forks away from its parent comes to it and is
-ended too, within a second. CLEANUP: a JSON list, a command for what lives elsewhere (a container), or []. Exit status:
-that of the command. The standard library only: it starts with every program.
+ended too, within a second. If the guard is killed, its warden (the process that it forked from) does that.
+CLEANUP: a JSON list, a command for what lives elsewhere (a container), or []. Exit status: that of the command.
+The standard library only: it starts with every program.
 """
 
 from __future__ import annotations
@@ -20,16 +21,42 @@ import time
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 TIDY_S = 3.0
+QUIET = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 
 def main(argv: list[str]) -> int:
     """Run the command until it ends or the descriptor does; its exit status, 128 + signal when killed."""
-    line, cleanup, command = int(argv[0]), json.loads(argv[1]), argv[3:]
     libc = ctypes.CDLL(None)
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     os.setsid()
     for name in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGPIPE):
         signal.signal(name, signal.SIG_IGN)
+    if guard := os.fork():
+        return warden(guard, json.loads(argv[1]))
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # a fork does not inherit it
+    return watch(int(argv[0]), json.loads(argv[1]), argv[3:], libc)
+
+
+def warden(guard: int, cleanup: list[str]) -> int:
+    """Wait for the guard; what it left when it was killed comes to us and is ended. The guard's exit status."""
+    for descriptor in (0, 1, 2):
+        os.close(descriptor)  # who reads them sees the guard's end, not ours
+    status = os.waitstatus_to_exitcode(os.waitpid(guard, 0)[1])
+    if status < 0 and cleanup:
+        subprocess.run(cleanup, **QUIET)
+    while below := descendants(zombies=True):
+        for pid in below:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        time.sleep(0.01)
+    return status if status >= 0 else 128 - status
+
+
+def watch(line: int, cleanup: list[str], command: list[str], libc: ctypes.CDLL) -> int:
+    """The guard itself: see `main`."""
     try:
         wall = subprocess.Popen(
             command,
@@ -55,13 +82,12 @@ def main(argv: list[str]) -> int:
 
 def tidy(cleanup: list[str], wall: subprocess.Popen) -> None:
     """End what lives elsewhere, then let the client that started it put its own house in order."""
-    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    subprocess.run(cleanup, **quiet)
+    subprocess.run(cleanup, **QUIET)
     deadline = time.monotonic() + TIDY_S
     while descendants() and time.monotonic() < deadline:
         reap(wall)
         time.sleep(0.02)
-    subprocess.run(cleanup, **quiet)  # both may have tried at once, and neither have done it
+    subprocess.run(cleanup, **QUIET)  # both may have tried at once, and neither have done it
 
 
 def end(wall: subprocess.Popen) -> None:

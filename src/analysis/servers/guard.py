@@ -3,8 +3,9 @@
 Run as ``python -m analysis.servers.guard LOG FLOOR -- COMMAND…`` with a pipe on standard input; below FLOOR GiB of
 available memory (0: no floor) the server is ended, and its log says so. End of file on that
 pipe means that the study's process is gone (error, Ctrl-C, kernel death, kill -9): the guard then ends the
-server's whole session, children that changed their group included. If the guard itself is killed, the kernel
-sends the server SIGKILL (PR_SET_PDEATHSIG), and `sweep` of the next run ends what may still be there.
+server's whole session, children that changed their group included. If the guard itself is killed, its warden (the
+process that it forked from) ends all of that; if both are, the kernel sends the server SIGKILL (PR_SET_PDEATHSIG), and
+`sweep` of the next run ends what may still be there.
 The standard library only: a guard must start in milliseconds.
 """
 
@@ -29,13 +30,37 @@ TAG = "ANALYSIS_LAUNCH"
 
 def main(argv: list[str]) -> int:
     """Run the command until it ends or the study goes away; its exit status, 128 + signal when killed."""
-    log, floor, command = argv[0], float(argv[1]), argv[3:]
     libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
     if libc:
         libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # orphaned workers come to us, not to init
     for name in (signal.SIGINT, signal.SIGHUP):
         signal.signal(name, signal.SIG_IGN)  # Ctrl-C belongs to the study, which then closes the pipe
+    guard = os.fork() if libc else 0
+    if guard:
+        return warden(guard)
+    if libc:
+        libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # a fork does not inherit it
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    return watch(argv[0], float(argv[1]), argv[3:], libc)
+
+
+def warden(guard: int) -> int:
+    """Wait for the guard; what it left when it was killed comes to us and is ended. The guard's exit status."""
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(guard, signal.SIGTERM))
+    status = os.waitstatus_to_exitcode(os.waitpid(guard, 0)[1])
+    while pids := _children():
+        for pid in pids:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        time.sleep(0.02)
+    return status if status >= 0 else 128 - status
+
+
+def watch(log: str, floor: float, command: list[str], libc: ctypes.CDLL | None) -> int:
+    """The guard itself: see `main`."""
     with open(log, "ab", buffering=0) as stream:
         try:
             server = subprocess.Popen(

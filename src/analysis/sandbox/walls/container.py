@@ -42,7 +42,9 @@ def _confine(binary: str, image: str, limits: Limits, _: str) -> Confined:
     most = MOST_PROCESSES if most == resource.RLIM_INFINITY else min(most, MOST_PROCESSES)
     command += ["--ulimit", f"nproc={most}:{most}"]
     command += ["--memory", f"{limits.memory_mb}m", "--memory-swap", f"{limits.memory_mb}m", "--user", "65534:65534"]
-    command += ["--tmpfs", f"/tmp:rw,size={limits.disk_mb}m,mode=1777", "--workdir", "/tmp"]
+    # runc gives the folder the mode that the image's own has; podman can give it to the program's user
+    owned = ",U" if Path(binary).name == "podman" else ""
+    command += ["--tmpfs", f"/tmp:rw,size={limits.disk_mb}m,mode=1777{owned}", "--workdir", "/tmp"]
     command += ["--shm-size", f"{limits.disk_mb // 4}m"]
     for path in ("/usr", *(f"/{name}" for name in view.SYSTEM), "/etc/ld.so.cache"):
         if Path(path).exists():
