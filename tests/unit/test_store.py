@@ -8,6 +8,7 @@ import sys
 import textwrap
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -488,6 +489,25 @@ def test_a_published_run_holds_its_cells_and_the_file_that_replays_them(kept, bu
     assert [c.id for c in plan.make(replayed).needed("mtp")] == [c.id for c in cells]
     with pytest.raises(StoreError, match="has records already"):
         kept.publish(cells, Store("demo", root=tmp_path / "reference"), text)
+
+
+def test_what_is_published_of_requests_under_load_is_thin_and_reads_the_same(kept, build, tmp_path):
+    made = plan.make(build.study())
+    one = next(c for c in made.cells if c.experiment == "timing")
+    many = next(c for c in made.cells if c.experiment == "concurrency")
+    answer = {"gaps": [0.1, 0.4, 0.2], "text": "one two " * 9, "steps_accepted": [1, 0], "steps_drafted": [1, 0]}
+    kept.write_study({"parameters": {}})
+    kept.write_launch("l1", {"arm": "baseline", "k": 0, "facts": {}})
+    for cell in (one, many):
+        kept.append(record(cell), [request(build, cell, **answer)])
+    reference = Store("demo", root=tmp_path / "reference")
+    kept.publish([one, many], reference, "study: demo")
+    lines = {r["cell_id"]: r for r in map(json.loads, file(reference, "requests.jsonl").read_text().splitlines())}
+    assert (lines[one.id]["gaps"], lines[one.id]["text"]) == ([0.1, 0.4, 0.2], answer["text"])
+    assert lines[many.id]["gaps"] == [0.2] and lines[many.id]["text"].startswith("sha256:")
+    before, after = (s.frames([one, many]).requests.drop(columns="text") for s in (kept, reference))
+    pd.testing.assert_frame_equal(before, after)
+    assert after.repetition.iloc[1] > 0.5
 
 
 def test_a_reference_run_is_read_only(cells, build, tmp_path, monkeypatch):

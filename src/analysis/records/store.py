@@ -22,7 +22,7 @@ import pandas as pd
 
 from analysis.errors import StoreError
 from analysis.places import RECORDS
-from analysis.records import schema, sound
+from analysis.records import schema, sound, withheld
 from analysis.study import engine_k, graphs
 from analysis.study.plan import Cell
 
@@ -200,7 +200,7 @@ class Store:
         return content
 
     def publish(self, cells: Iterable[Cell], to: Store, study_file: str) -> int:
-        """Copy the records of exactly these cells to an empty store, without logs; how many cells.
+        """Copy the records of exactly these cells to an empty store, without logs, those under load thin; how many cells.
 
         ``study_file`` is the YAML that replays them, kept as ``study.yaml``.
 
@@ -214,7 +214,7 @@ class Store:
                 f"{self._shown(to.folder)} has records already.",
                 fix="Move it away first: records are never overwritten.",
             )
-        wanted = {cell.id for cell in cells}
+        wanted = {cell.id: cell.experiment for cell in cells}
         good = {cell_id: r for cell_id, r in self._latest_ok().items() if cell_id in wanted}
         kept = {(r["cell_id"], r["launch_id"]) for r in good.values()}
         study = {k: v for k, v in self.study_record().items() if k not in ("study", "format")}
@@ -222,7 +222,14 @@ class Store:
         for launch_id in sorted({r["launch_id"] for r in good.values()}):
             content = self.launch(launch_id)
             to.write_launch(launch_id, {k: v for k, v in content.items() if k != "launch_id"})
-        to._append("requests.jsonl", [r for r in self._records["requests"] if (r["cell_id"], r["launch_id"]) in kept])
+        to._append(
+            "requests.jsonl",
+            [
+                withheld.thin(r) if wanted[r["cell_id"]] == "concurrency" else r
+                for r in self._records["requests"]
+                if (r["cell_id"], r["launch_id"]) in kept
+            ],
+        )
         if outcomes := [r for key, r in self.outcomes().items() if key[0] in good]:
             to._append("outcomes.jsonl", outcomes)
         to._append("cells.jsonl", list(good.values()))
