@@ -505,7 +505,8 @@ def test_what_is_published_of_requests_under_load_is_thin_and_reads_the_same(kep
     lines = {r["cell_id"]: r for r in map(json.loads, file(reference, "requests.jsonl").read_text().splitlines())}
     assert (lines[one.id]["gaps"], lines[one.id]["text"]) == ([0.1, 0.4, 0.2], answer["text"])
     assert lines[many.id]["gaps"] == [0.2] and lines[many.id]["text"].startswith("sha256:")
-    before, after = (s.frames([one, many]).requests.drop(columns="text") for s in (kept, reference))
+    stores = (Store("demo", root=s.folder.parent) for s in (kept, reference))
+    before, after = (s.frames([one, many]).requests.drop(columns="text") for s in stores)
     pd.testing.assert_frame_equal(before, after)
     assert after.repetition.iloc[1] > 0.5
 

@@ -67,6 +67,16 @@ def test_a_legend_of_long_names_takes_fewer_columns(levels):
     assert len(starts) == 2 and max(starts) + 175 < 518
 
 
+def test_an_interval_over_two_launches_that_differ_does_not_flatten_the_picture(levels):
+    wide = levels.assign(hi=levels.hi.where(levels.concurrency < 192, 29.8))
+    assert levels.lo.notna().any()
+    figure = under_load.gain(wide, "measured")
+    assert list(figure.live.layout.yaxis.range) == [0, pytest.approx(1.3 * levels.over_baseline.max())]
+    assert "leave the picture" in figure.caption and list(figure.table.hi)[-1] == 29.8
+    kept = under_load.gain(levels, "measured")
+    assert kept.live.layout.yaxis.range is None and "leave" not in kept.caption
+
+
 def test_the_title_of_the_gain_keeps_the_two_sides_apart(levels):
     fixed = levels[levels.variant == "main"]
     assert under_load.gain(fixed, "measured").title == (

@@ -222,17 +222,14 @@ class Store:
         for launch_id in sorted({r["launch_id"] for r in good.values()}):
             content = self.launch(launch_id)
             to.write_launch(launch_id, {k: v for k, v in content.items() if k != "launch_id"})
-        to._append(
-            "requests.jsonl",
-            [
-                withheld.thin(r) if wanted[r["cell_id"]] == "concurrency" else r
-                for r in self._records["requests"]
-                if (r["cell_id"], r["launch_id"]) in kept
-            ],
-        )
+        requests: dict[str, list[dict[str, Any]]] = {cell_id: [] for cell_id in good}
+        for r in self._records["requests"]:
+            if (cell_id := r["cell_id"], r["launch_id"]) in kept:
+                requests[cell_id].append(withheld.thin(r) if wanted[cell_id] == "concurrency" else r)
+        to._append("requests.jsonl", [r for own in requests.values() for r in own])
         if outcomes := [r for key, r in self.outcomes().items() if key[0] in good]:
             to._append("outcomes.jsonl", outcomes)
-        to._append("cells.jsonl", list(good.values()))
+        to._append("cells.jsonl", [{**r, "requests_hash": sound.hash_of(requests[i])} for i, r in good.items()])
         (to.folder / "study.yaml").write_text(study_file, encoding="utf-8")
         return len(good)
 

@@ -113,6 +113,12 @@ def bars(
     return _draw(frame, x, y, series, axes, style, panel, lo, hi, None, bars=True)
 
 
+def leaves(frame: pd.DataFrame, y: str, hi: str | None) -> bool:
+    """Whether a whisker is more than twice as high as every point: the axis then ends above the points, and the whisker
+    leaves the picture. An interval over two launches that differ is that wide."""
+    return hi is not None and bool(frame[hi].max() > 2 * frame[y].max())
+
+
 def _draw(frame, x, y, series, axes, style, panel, lo, hi, hollow, *, bars):
     names = list(dict.fromkeys(frame[series]))
     panels = list(dict.fromkeys(frame[panel])) if panel else [""]
@@ -170,8 +176,9 @@ def _draw(frame, x, y, series, axes, style, panel, lo, hi, hollow, *, bars):
             axis.set_title(words.name(title), fontsize=10)
             sns.despine(ax=axis)
         grid[0][0].set_ylabel(axes.y)
+        limit = 1.3 * frame[y].max() if axes.zero and leaves(frame, y, hi) else None
         if axes.zero:
-            grid[0][0].set_ylim(bottom=0)
+            grid[0][0].set_ylim(bottom=0, top=limit)
         handles, labels = grid[0][0].get_legend_handles_labels()
         if len(names) > 1:
             columns = _legend_columns(labels, still.get_figwidth())
@@ -179,7 +186,7 @@ def _draw(frame, x, y, series, axes, style, panel, lo, hi, hollow, *, bars):
     live.update_xaxes(title_text=axes.x)
     live.update_yaxes(title_text=axes.y, col=1)
     if axes.zero:
-        live.update_yaxes(rangemode="tozero")
+        live.update_yaxes(**({"range": [0, limit]} if limit else {"rangemode": "tozero"}))
     if bars:
         live.update_layout(barmode="group")
     elif axes.ticks is not None:

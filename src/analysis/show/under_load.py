@@ -47,7 +47,7 @@ def gain(table: pd.DataFrame, stamp: str) -> Figure:
     part = table[arms.speculating(table)].reset_index(drop=True)
     axes = Axes("concurrent streams", "aggregate over the baseline's [×]", level=1.0)
     several = part.arm.nunique() > 1
-    whiskers = "lo" in part and part.lo.notna().any()
+    whiskers = bool("lo" in part and part.lo.notna().any())
     live, still = _lines(
         part,
         "over_baseline",
@@ -55,6 +55,8 @@ def gain(table: pd.DataFrame, stamp: str) -> Figure:
         **({"lo": "lo", "hi": "hi"} if whiskers else {}),
     )
     spread = " Whiskers: 95 % interval over launches." if whiskers else ""
+    if whiskers and drawing.leaves(part, "over_baseline", "hi"):
+        spread = f"{spread[:-1]}; where launches differ much they leave the picture, and the table has their ends."
     return Figure(
         live,
         still,
@@ -71,8 +73,19 @@ def gain(table: pd.DataFrame, stamp: str) -> Figure:
             for r in part.itertuples()
         )
         + ".",
-        part[["arm", "workload", "concurrency", *_known(part), "aggregate_tok_s", "over_baseline"]],
+        part[
+            [
+                "arm",
+                "workload",
+                "concurrency",
+                *_known(part),
+                "aggregate_tok_s",
+                "over_baseline",
+                *("lo", "hi") * whiskers,
+            ]
+        ],
         stamp,
+        formats=dict.fromkeys(("over_baseline", "lo", "hi"), _TIMES),
         headline=True,
     )
 
