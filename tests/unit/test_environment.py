@@ -51,6 +51,13 @@ def test_no_form_of_a_launch_shows_a_secret(kind):
         assert TOKEN not in launch_line(arm) + backend.shown(launch.docker_command(arm)) + repr(arm)
 
 
+def test_a_command_in_the_records_has_none_of_this_machines_folders(monkeypatch, tmp_path):
+    monkeypatch.setattr(backend, "HOME", tmp_path)
+    models = [f"{tmp_path}/data/cache/shapes/m", f"{backend.ROOT}/data/miniature/dense"]
+    command = ["/opt/x/bin/python3.12", "-m", "serve", *models]
+    assert backend.shown(command) == "python -m serve data/cache/shapes/m data/miniature/dense"
+
+
 def test_a_shell_line_hides_the_secret_and_leaves_the_reference_to_the_shell():
     line = render.launch(plan.make(study(backend="docker")).arms[0], "docker").replace("\\\n", "")
     assert "-e HF_TOKEN='***'" in line and '-e WANDB_API_KEY="$MY_KEY"' in line and "-e LEVEL=3" in line

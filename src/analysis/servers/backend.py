@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from analysis.places import ROOT
+from analysis.places import HOME, ROOT
 from analysis.servers import docker, external, process
 from analysis.servers.process import Running
 from analysis.study import environment
@@ -31,4 +31,6 @@ def sweep(folders: set[str], arms: Iterable[Arm] = ()) -> list[int | str]:
 def shown(command: list[str]) -> str:
     """A command as it is kept in records: without this machine's folders and without secrets."""
     text = shlex.join(environment.shown_words(command))
-    return re.sub(r"\S*/bin/python[\d.]*", "python", text.replace(f"{ROOT}/", ""), count=1)
+    for folder in sorted({HOME, ROOT}, key=lambda path: -len(str(path))):
+        text = text.replace(f"{folder}/", "")
+    return re.sub(r"\S*/bin/python[\d.]*", "python", text, count=1)
