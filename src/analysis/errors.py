@@ -103,6 +103,6 @@ class ReportError(StudyError):
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """``; did you mean 'x'?`` for the name that is most like a wrong one; empty where none is like it."""
+    """`` (did you mean 'x'?)`` for the name that is most like a wrong one; empty where none is like it."""
     close = difflib.get_close_matches(str(name), sorted(names), n=1, cutoff=0.5)
-    return f"; did you mean '{close[0]}'?" if close else ""
+    return f" (did you mean '{close[0]}'?)" if close else ""

@@ -56,10 +56,10 @@ def test_two_drafters_of_one_method_have_names(build):
     ("speculators", "said"),
     [
         (["mtp", "eagle3"], "EAGLE-3 needs a drafter of its own"),
-        (["mtp", "ngrams"], "no method of speculation; did you mean 'ngram'"),
+        (["mtp", "ngrams"], "no method of speculation (did you mean 'ngram'"),
         (["mtp", "ngram", NGRAM], "'ngram' is named twice"),
         (["mtp", {"method": "ngram", "k": [4]}], "not a parameter"),
-        (["mtp", {"method": "ngram", "k_values": [0]}], "greater than or equal to 1"),
+        (["mtp", {"method": "ngram", "k_values": [0]}], "at least 1"),
     ],
 )
 def test_a_mistake_is_one_sentence(build, speculators, said):

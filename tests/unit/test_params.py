@@ -104,29 +104,29 @@ def test_a_model_of_the_hub_is_known_by_its_revision():
 @pytest.mark.parametrize(
     "raw, told",
     [
-        ({"k_value": [1]}, "'k_value' is not a parameter; did you mean 'k_values'?"),
+        ({"k_value": [1]}, "'k_value' is not a parameter (did you mean 'k_values'?"),
         (
             {"server": {"enforce_eagre": True}},
-            "'server.enforce_eagre' is not a parameter; did you mean 'enforce_eager'?",
+            "'server.enforce_eagre' is not a parameter (did you mean 'enforce_eager'?",
         ),
-        ({"target": {"model": "a/b", "revison": "x"}}, "'target.revison' is not a parameter; did you mean 'revision'?"),
+        ({"target": {"model": "a/b", "revison": "x"}}, "'target.revison' is not a parameter (did you mean 'revision'?"),
         ({"variants": [{"name": "v", "basline": False}]}, "'variants.0.basline' is not a parameter"),
         (
             {"variants": [{"name": "v", "server": {"enforce_eagre": True}}]},
-            "'variants.0.server.enforce_eagre' is not a parameter; did you mean 'enforce_eager'?",
+            "'variants.0.server.enforce_eagre' is not a parameter (did you mean 'enforce_eager'?",
         ),
         ({"variants": [{"name": "v", "server": {"backend": "docker"}}]}, "'variants.0.server'"),
         ({"variants": [{"name": "v", "server": {"max_model_len": 100}}]}, "'variants.0.server'"),
         ({"variants": [{"name": "V 1"}]}, "'variants.0.name'"),
-        ({"repeats": "many"}, "'repeats' must be a valid integer"),
-        ({"repeats": 0}, "'repeats' must be greater than 0 (given: 0)"),
-        ({"k_values": [0, 4]}, "'k_values.0' must be greater than or equal to 1 (given: 0)"),
+        ({"repeats": "many"}, "'repeats' must be a whole number"),
+        ({"repeats": 0}, "'repeats' must be more than 0 (given: 0)"),
+        ({"k_values": [0, 4]}, "'k_values.0' must be at least 1 (given: 0)"),
         ({"k_values": [-1]}, "'k_values.0'"),
         ({"k_values": []}, "'k_values'"),
         ({"k_values": [4, 4]}, "'k_values': has a value twice"),
         ({"k": 0}, "'k' must be"),
         ({"workloads": []}, "'workloads'"),
-        ({"workloads": "py_code"}, "'workloads' must be a valid tuple (given: 'py_code')"),
+        ({"workloads": "py_code"}, "'workloads' must be a list, such as [1, 2] (given: 'py_code')"),
         ({"workloads": ["py_code", "py_code"]}, "'workloads': has a name twice"),
         ({"concurrency": []}, "'concurrency'"),
         ({"temperature": math.nan}, "'temperature' must be a finite number"),
@@ -141,12 +141,12 @@ def test_a_model_of_the_hub_is_known_by_its_revision():
         ({"server": {"backend": "external"}}, "backend external needs server.url"),
         ({"server": {"max_model_len": 600}}, "must be below server.max_model_len (600)"),
         ({"server": {"port": 70000}}, "'server.port'"),
-        ({"server": {"env": {"A": 1}}}, "'server.env.A' must be a valid string (given: 1)"),
+        ({"server": {"env": {"A": 1}}}, "'server.env.A' must be text (given: 1)"),
         ({"speculative": {"when": datetime.date(2026, 5, 6)}}, "'speculative.when'"),
         ({"speculative": {"a": {1, 2}}}, "'speculative.a'"),
         ({1: "x"}, "'1'"),
         ({None: "x"}, "'None'"),
-        ({"stüdy": "x"}, "'stüdy' is not a parameter; did you mean 'study'?"),
+        ({"stüdy": "x"}, "'stüdy' is not a parameter (did you mean 'study'?"),
         ({"日本語": "x"}, "'日本語' is not a parameter"),
     ],
 )
@@ -367,3 +367,29 @@ def test_a_long_key_is_cut_in_the_message(tmp_path):
 def test_a_path_below_the_checkout_names_its_study_from_any_folder(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert study_file.load_study("data/reference/miniature/study.yaml").study == "miniature"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"k_values": "4"}, "'k_values' must be a list, such as [1, 2] (given: '4')."),
+        ({"k_values": 4}, "'k_values' must be a list, such as [1, 2] (given: 4)."),
+        ({"k_values": [0, 4]}, "'k_values.0' must be at least 1 (given: 0)."),
+        ({"measure": "nver"}, "'measure' must be 'missing' or 'never' (given: 'nver') (did you mean 'never'?)."),
+        ({"concurrency": ["a"]}, "'concurrency.0' must be a whole number (given: 'a')."),
+    ],
+)
+def test_a_mistake_in_a_chapters_cell_is_blamed_on_the_cell_in_its_own_words(changes, words):
+    with pytest.raises(ParamsError) as error:
+        study_file.load_study("miniature", **changes)
+    assert error.value.what == "The chapter's parameters cell: 1 parameter is wrong."
+    assert (error.value.why, error.value.fix) == (words, "Correct the chapter's parameters cell.")
+
+
+def test_a_mistake_in_a_file_is_blamed_on_the_file_where_it_lies(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text((PARAMS / "miniature.yaml").read_text(encoding="utf-8").replace("repeats:", "repeets:"))
+    with pytest.raises(ParamsError) as error:
+        study_file.load_study(path)
+    assert str(path) in error.value.what and error.value.fix == f"Correct {path}."
+    assert "'repeets' is not a parameter (did you mean 'repeats'?)." in error.value.why

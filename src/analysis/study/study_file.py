@@ -18,6 +18,21 @@ from analysis.study.params import Expect, Model, Patch, Proposer, Server, Study,
 LONGEST = 200_000
 """Characters of a study file: the longest of ours has a hundredth."""
 
+CELL = "the chapter's parameters cell"
+
+#: start of a kind of error -> what is expected, in the words of a study file
+TYPES = {
+    "tuple_type": "a list, such as [1, 2]",
+    "list_type": "a list, such as [1, 2]",
+    "int_": "a whole number",
+    "float_": "a number",
+    "bool_": "true or false",
+    "string_type": "text",
+    "dict_type": "key: value lines",
+    "model_type": "key: value lines",
+}
+LIMITS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+
 
 def load_study(name_or_path: str | Path, **overrides: Any) -> Study:
     """Read, override and validate one study.
@@ -49,7 +64,8 @@ def load_study(name_or_path: str | Path, **overrides: Any) -> Study:
             f"{path.name} must hold key: value lines, and holds a {type(raw).__name__}.",
             fix="Compare with papermill_params/miniature.yaml.",
         )
-    return validate({**raw, **{key: value for key, value in overrides.items() if value is not None}}, path.name)
+    chosen = {key: value for key, value in overrides.items() if value is not None}
+    return validate({**raw, **chosen}, _shown(path), frozenset(chosen))
 
 
 def _where(error: Exception) -> str:
@@ -77,24 +93,28 @@ def _plain(text: str, name: str) -> None:
             )
 
 
-def validate(raw: dict[str, Any], where: str = "parameters") -> Study:
-    """Validate a mapping as a `Study`; every problem in it becomes one line of a `ParamsError`."""
+def validate(raw: dict[str, Any], where: str = "parameters", cell: frozenset[str] = frozenset()) -> Study:
+    """Validate a mapping as a `Study`; every problem in it becomes one line of a `ParamsError`.
+
+    ``where`` is the file of the mapping; a mistake in one of the keys ``cell`` is one of the chapter's parameters cell.
+    """
     try:
         study = Study.model_validate(raw)
         problems = _of_variants(study)
     except ValidationError as error:
-        problems = [_problem(item) for item in error.errors()]
+        problems = [(item["loc"][:1], _problem(item)) for item in _innermost(error.errors())]
     except RecursionError:
         raise ParamsError(f"{where} refers to itself.", fix="Remove the YAML anchor that contains itself.") from None
-    if problems:
-        raise ParamsError(
-            f"{where}: {len(problems)} parameter{'s are' if len(problems) > 1 else ' is'} wrong.",
-            why=" ".join(problems) if len(problems) == 1 else "\n  " + "\n  ".join(problems[:12]),
-            fix=f"Correct papermill_params/{where}."
-            if where.endswith(".yaml")
-            else "Correct the parameters cell, or the study's file.",
-        )
-    return study
+    if not problems:
+        return study
+    blamed = " and ".join(sorted({CELL if loc and loc[0] in cell else where for loc, _ in problems}))
+    sentences = [sentence for _, sentence in problems]
+    many = f"{len(problems)} parameters are" if len(problems) > 1 else "1 parameter is"
+    raise ParamsError(
+        f"{blamed.replace(CELL, CELL.capitalize(), 1) if blamed.startswith(CELL) else blamed}: {many} wrong.",
+        why=" ".join(sentences) if len(sentences) == 1 else "\n  " + "\n  ".join(sentences[:12]),
+        fix=f"Correct {blamed}.",
+    )
 
 
 def reference_file(study: Study) -> str:
@@ -123,15 +143,28 @@ def _find(name_or_path: str | Path, records: str = "runs") -> Path:
     )
 
 
-def _of_variants(study: Study) -> list[str]:
-    """What is wrong with the servers of a study's variants, as sentences."""
+def _shown(path: Path) -> str:
+    """A study file as a reader finds it: from the checkout where it lies there, else as it was named."""
+    inside = path.resolve()
+    return inside.relative_to(ROOT).as_posix() if inside.is_relative_to(ROOT) else str(path)
+
+
+def _innermost(errors: list[Any]) -> list[Any]:
+    """Errors without those of a list one of whose own items is wrong: it was only left short."""
+    locs = [item["loc"] for item in errors]
+    return [e for e in errors if not any(len(o) > len(e["loc"]) and o[: len(e["loc"])] == e["loc"] for o in locs)]
+
+
+def _of_variants(study: Study) -> list[tuple[tuple, str]]:
+    """What is wrong with the servers of a study's variants: place and sentence."""
     problems = []
     for at, variant in enumerate(study.variants):
         try:
             if problem := study.too_long_for(study.server_of(variant)):
-                problems.append(f"'variants.{at}.server': {problem}.")
+                problems.append((("variants",), f"'variants.{at}.server': {problem}."))
         except ValidationError as error:
-            problems += [_problem({**item, "loc": ("variants", at, "server", *item["loc"])}) for item in error.errors()]
+            place = ("variants", at, "server")
+            problems += [(("variants",), _problem({**item, "loc": (*place, *item["loc"])})) for item in error.errors()]
     return problems
 
 
@@ -144,15 +177,30 @@ def _problem(item: dict[str, Any]) -> str:
         return f"'{key}' is not a parameter{nearest(loc[-1], siblings)}."
     if item["type"] == "missing":
         return f"'{key}' is missing."
-    message = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    expected = _expected(item)
     shown = repr(item.get("input"))
     plain = isinstance(item.get("input"), int | float | None)
     hidden = ({"env", "args"} & set(loc) and not plain) or environment.secret(loc[-1] if loc else "", shown)
     given = "" if len(loc) == 0 or len(shown) > 80 or hidden else f" (given: {shown})"
-    return (
-        f"'{key}' must be {message}{given}."
-        if item["msg"].startswith("Input should be ")
-        else f"'{key}': {message}{given}."
+    if item["type"] == "literal_error":
+        names = [name.strip("' ") for name in item["ctx"]["expected"].replace(" or ", ",").split(",")]
+        given += nearest(shown.strip("'"), names)
+    if expected:
+        return f"'{key}' must be {expected}{given}."
+    return f"'{key}': {item['msg'].removeprefix('Value error, ').rstrip('.')}{given}."
+
+
+def _expected(item: dict[str, Any]) -> str | None:
+    """What a value should have been, in the words of a study file; None where the error says it in a sentence."""
+    kind, context = item["type"], item.get("ctx", {})
+    limit = next((f"{words} {context[key]}" for key, words in LIMITS.items() if key in context), None)
+    if kind in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
+        return limit
+    if kind == "literal_error":
+        return context["expected"]
+    plain = next((words for start, words in TYPES.items() if kind.startswith(start)), None)
+    return plain or (
+        item["msg"].removeprefix("Input should be ") if item["msg"].startswith("Input should be ") else None
     )
 
 
