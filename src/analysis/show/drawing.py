@@ -116,7 +116,7 @@ def bars(
 def leaves(frame: pd.DataFrame, y: str, hi: str | None) -> bool:
     """Whether a whisker is more than twice as high as every point: the axis then ends above the points, and the whisker
     leaves the picture. An interval over two launches that differ is that wide."""
-    return hi is not None and bool(frame[hi].max() > 2 * frame[y].max())
+    return hi is not None and bool(frame[hi].max() > 2 * frame[y].max() > 0)
 
 
 def _draw(frame, x, y, series, axes, style, panel, lo, hi, hollow, *, bars):
