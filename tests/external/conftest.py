@@ -6,6 +6,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+SETTINGS = {"n_ctx": 4096, "params": {"temperature": 0.8, "top_k": 40, "min_p": 0.05, "samplers": ["top_k"], "seed": 1}}
+
 
 class LlamaServer(BaseHTTPRequestHandler):
     """`/health`, `/props`, `/v1/models` and chat completions with ``timings``, streamed or not."""
@@ -21,7 +23,7 @@ class LlamaServer(BaseHTTPRequestHandler):
     def do_GET(self):
         answers = {
             "/health": {"status": "ok"},
-            "/props": {"build_info": "b8681-test", "default_generation_settings": {"n_ctx": 4096}},
+            "/props": {"build_info": "b8681-test", "default_generation_settings": SETTINGS},
             "/v1/models": {"object": "list", "data": [{"id": self.name, "object": "model"}]},
         }
         found = answers.get(self.path)

@@ -169,6 +169,7 @@ def test_llama_cpps_own_token_counts_become_complete_records(tmp_path, llama):
     assert acceptance.by_arm(frame).al.iloc[0] == 3
     assert all(body["cache_prompt"] is False for body in seen if body.get("stream"))
     assert records.frames(cells).launches.vllm_version.iloc[0] == "llama.cpp b8681-test"
+    assert records.frames(cells).launches.sampling_defaults.iloc[0] == "temperature: 0.8, top_k: 40, min_p: 0.05"
 
 
 def test_a_llama_cpp_baseline_that_drafts_is_not_the_baseline(tmp_path, llama):

@@ -27,6 +27,7 @@ class Seen:
     version: str | None = None
     max_model_len: int | None = None
     cache: dict[str, str] | None = None
+    sampling: str | None = None  # what it takes for values that a request leaves out, as "temperature: 1.0, top_k: 64"
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ class Engine:
 
     def facts(self, seen: Seen) -> StartupFacts:
         """Facts of a server whose log is somebody else's."""
-        return StartupFacts(vllm_version=seen.version, k=seen.k or None)
+        return StartupFacts(vllm_version=seen.version, k=seen.k or None, sampling_defaults=seen.sampling)
 
     def read_log(self, log: str) -> StartupFacts:
         """Facts of a server's log."""

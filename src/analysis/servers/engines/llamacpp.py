@@ -18,6 +18,17 @@ from analysis.study.plan import Arm, Sampling
 PROBE = {"messages": [{"role": "user", "content": "Count from one to thirty."}], "max_tokens": 32, "temperature": 0}
 PROBE_S = 120.0
 NO_THINKING = {"enable_thinking": False}  # it thinks unless told, with templates that know how
+#: Sampling values of ``/props`` that change which tokens are accepted.
+SAMPLING = (
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "typical_p",
+    "repeat_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+)
 
 
 class LlamaCpp(Engine):
@@ -96,12 +107,14 @@ class LlamaCpp(Engine):
         props = known.json() if known.status == 200 else {}
         props = props if isinstance(props, dict) else {}
         settings = props.get("default_generation_settings")
-        context = settings.get("n_ctx") if isinstance(settings, dict) else None
+        settings = settings if isinstance(settings, dict) else {}
+        context = settings.get("n_ctx")
         return Seen(
             models=seen.models,
             drafts=self.ledger(answer, Ledger()).draft_tokens > 0,
             version=f"llama.cpp {str(props.get('build_info', ''))[:80]}".strip(),
             max_model_len=context if isinstance(context, int) else None,
+            sampling=_sampling(settings),
         )
 
     drafts_nothing = (
@@ -128,6 +141,13 @@ class LlamaCpp(Engine):
         words += ["--no-cache-prompt"] if s.prefix_caching is False else []
         words += ["--reasoning", "off", "--port", str(port)]
         return [*words, *s.args]
+
+
+def _sampling(settings: dict[str, Any]) -> str | None:
+    """The server's own sampling values in its default settings (older releases: beside ``n_ctx``, not in ``params``)."""
+    values = settings.get("params", settings)
+    known = [k for k in SAMPLING if isinstance(values, dict) and isinstance(values.get(k), int | float)]
+    return ", ".join(f"{key}: {values[key]:g}" for key in known) or None
 
 
 ENGINE = LlamaCpp()
