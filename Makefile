@@ -4,13 +4,14 @@ VENV   ?= $(if $(STUDY_HOME),$(STUDY_HOME)/.venv,.venv)
 PARAMS ?= papermill_params/miniature.yaml
 LOCK   ?=
 TESTS  ?=
+BREAK  ?=
 
 py    := "$(VENV)/bin/python"
 setup := $(PYTHON) tools/setup_env.py --venv "$(VENV)" $(if $(LOCK),--lock "$(LOCK)")
 
 .DEFAULT_GOAL := help
 .SILENT:
-.PHONY: help setup study test lab report bench lint lock clean
+.PHONY: help setup study test break lab report bench lint lock clean
 
 help: ## this list
 	echo "make <what> [PARAMS=papermill_params/X.yaml] [LOCK=cpu-x86_64|cuda-x86_64|cuda-aarch64|...]"
@@ -36,6 +37,9 @@ test: setup ## every test (TESTS="-k name" narrows the first run)
 	    tests/golden/*.ipynb; \
 	fi
 	echo "All tests passed."
+
+break: setup ## the long break test: 200 kills, 10,000 damaged files, hostile and sound programs (BREAK="--kills 20" for less)
+	$(py) tests/faults/breaking.py $(BREAK)
 
 lab: setup ## JupyterLab on the notebooks
 	$(py) -m analysis lab

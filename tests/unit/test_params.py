@@ -350,6 +350,16 @@ def test_references_that_grow_without_end_are_refused_at_once(tmp_path):
     assert time.process_time() - begin < 1 and "Line 2" in error.value.why
 
 
+@pytest.mark.parametrize("text", ["[" * 190_000, "title: " + "{a: " * 40_000, "\n".join("- " * n for n in range(600))])
+def test_lists_in_lists_without_end_are_refused_at_once(tmp_path, text):
+    file = tmp_path / "deep.yaml"
+    file.write_text(text)
+    begin = time.process_time()
+    with pytest.raises(ParamsError, match=r"deep\.yaml"):
+        study_file.load_study(file)
+    assert time.process_time() - begin < 1
+
+
 @pytest.mark.parametrize("key", ["repeats", "launches", "concurrency_rounds"])
 def test_counts_that_no_study_has_are_refused(key):
     with pytest.raises(ParamsError, match="1 parameter"):

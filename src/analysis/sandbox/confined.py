@@ -33,6 +33,15 @@ START_S, GRACE_S = 60.0, 5.0
 """Seconds for the wall and the parser, and for the harness to report after the program's own time is over."""
 
 
+#: What the harness's last line must hold for it to count: a line that lacks it is that of a harness which was broken.
+ENDED = {
+    "status": int,
+    "seconds": int | float,
+    "cpu": bool,
+    **dict.fromkeys(("stopped", "stdout", "stderr", "result", "chart"), str),
+}
+
+
 @dataclass
 class Traces:
     """What one run left, as seen from outside the program's process."""
@@ -173,25 +182,33 @@ def _traces(events: list[dict], trouble: str, stopped: str, seconds: float, show
     """The harness's report as one object; a report without its last line is that of a program that ended the harness."""
     by_name = {event.get("event"): event for event in events}
     parsed, ended = by_name.get("parsed", {}), by_name.get("ended")
+    ended = ended if ended and all(isinstance(ended.get(key, ""), kind) for key, kind in ENDED.items()) else None
     traces = Traces(started="started" in by_name, parsed=parsed.get("ok") is True, stopped=stopped, trouble=trouble)
-    traces.error = printable(parsed.get("error", "").encode("utf-8", "replace"), shown)
+    traces.error = printable(str(parsed.get("error", "")).encode("utf-8", "replace"), shown)
     if ended is None:
         traces.seconds, traces.status = seconds, -9
         return traces
     traces.status, traces.seconds = ended["status"], ended["seconds"]
-    traces.stopped = stopped or ended["stopped"]
+    traces.stopped = stopped or ended.get("stopped", "")
     if ended["cpu"]:
         traces.stopped = traces.stopped or "it used up its CPU seconds"
-    traces.stdout = printable(base64.b64decode(ended.get("stdout", "")), shown)
-    traces.stderr = printable(base64.b64decode(ended.get("stderr", "")), shown)
+    traces.stdout = printable(_data(ended, "stdout"), shown)
+    traces.stderr = printable(_data(ended, "stderr"), shown)
     try:
         result = json.loads(ended.get("result") or "{}")
     except (ValueError, RecursionError):
         result = {}
     traces.result = result if isinstance(result, dict) else {}
-    traces.chart = base64.b64decode(ended.get("chart", ""))
-    traces.chart_written = ended.get("chart_written", False)
+    traces.chart = _data(ended, "chart")
+    traces.chart_written = ended.get("chart_written") is True
     return traces
+
+
+def _data(ended: dict, key: str) -> bytes:
+    try:
+        return base64.b64decode(ended.get(key, ""))
+    except ValueError:
+        return b""
 
 
 def printable(data: bytes, shown: Mapping[str, str]) -> str:

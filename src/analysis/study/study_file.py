@@ -17,6 +17,8 @@ from analysis.study.params import Expect, Model, Patch, Proposer, Server, Study,
 
 LONGEST = 200_000
 """Characters of a study file: the longest of ours has a hundredth."""
+DEEPEST = 30
+"""Lists and mappings within one another: ours have five. The time to read YAML grows with the square of this."""
 
 CELL = "the chapter's parameters cell"
 
@@ -83,6 +85,12 @@ def _plain(text: str, name: str) -> None:
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.CollectionStartEvent):
             open_nodes.append(event.anchor)
+            if len(open_nodes) > DEEPEST:
+                raise ParamsError(
+                    f"{name} is nested more than {DEEPEST} deep.",
+                    why=f"Line {event.start_mark.line + 1} opens one list or mapping too many.",
+                    fix="Compare with papermill_params/miniature.yaml.",
+                )
         elif isinstance(event, yaml.CollectionEndEvent):
             open_nodes.pop()
         elif isinstance(event, yaml.AliasEvent) and any(open_nodes) and event.anchor not in open_nodes:

@@ -140,6 +140,14 @@ def _keep_open_figure():
         pass
 
 
+def _leave(status, leave=os._exit):
+    """os._exit skips the handlers: a program that ends well by it still hands back."""
+    if status == 0:
+        _hand_back()
+    leave(status)
+
+
+os._exit = _leave
 atexit.register(_hand_back)
 if hasattr(threading, "_register_atexit"):
     threading._register_atexit(_keep_open_figure)

@@ -43,7 +43,9 @@ def _confine(binary: str, image: str, limits: Limits, _: str) -> Confined:
     command += ["--ulimit", f"nproc={most}:{most}"]
     command += ["--memory", f"{limits.memory_mb}m", "--memory-swap", f"{limits.memory_mb}m", "--user", "65534:65534"]
     # runc gives the folder the mode that the image's own has; podman can give it to the program's user
-    owned = ",U" if Path(binary).name == "podman" else ""
+    podman = Path(binary).name == "podman"
+    owned = ",U" if podman else ""
+    command += ["--read-only-tmpfs=false"] * podman  # else /run and /var/tmp are folders without a limit
     command += ["--tmpfs", f"/tmp:rw,size={limits.disk_mb}m,mode=1777{owned}", "--workdir", "/tmp"]
     command += ["--shm-size", f"{limits.disk_mb // 4}m"]
     for path in ("/usr", *(f"/{name}" for name in view.SYSTEM), "/etc/ld.so.cache"):
