@@ -38,6 +38,7 @@ REMEDIES = [
     (r"not a git checkout", APT + "git, and clone the repository instead of unpacking an archive"),
     (r"no systemd-analyze", APT + "systemd"),
     (r"file system of a few pages can be mounted", "run the tests as root; it mounts a small tmpfs for itself"),
+    (r"no control group", "run the tests as root, or as a user whose session hands on the memory controller"),
     (r"/dev/full", "run the tests on Linux with the usual devices in /dev"),
     (r"made-up model folders are here", "move data/cache/shapes away; nothing is lost without this test"),
     (r"miniature.* not here", "git checkout data/miniature (with Git LFS, if your copy has it: git lfs pull)"),

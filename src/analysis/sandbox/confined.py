@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from analysis.sandbox import filter
+from analysis.sandbox import filter, group
 from analysis.sandbox.limits import MIB, Limits
 from analysis.sandbox.record import AS_OF, RECORD
 from analysis.sandbox.walls import Confined, Wall
@@ -29,6 +29,8 @@ from analysis.visible import visible
 HERE = Path(__file__).parent
 REPORT = 16 * MIB
 """Bytes of the harness's report after which it is not read on: a table, a chart, two ends of output."""
+WALL_MB = 96
+"""Memory of the wall and the harness [MiB]."""
 START_S, GRACE_S = 60.0, 5.0
 """Seconds for the wall and the parser, and for the harness to report after the program's own time is over."""
 
@@ -122,6 +124,9 @@ def _watched(command, confined: Confined, given, limits: Limits, storage: str) -
         str(HERE / "guard.py"),
         str(line),
         json.dumps(confined.cleanup),
+        # a container has a group of its own; files in memory count too, and so do the wall and the harness
+        "0" if confined.cleanup else str((limits.memory_mb + 2 * limits.disk_mb + WALL_MB) * MIB),
+        str(limits.processes + 16),
         "--",
         *command,
     ]
@@ -159,11 +164,13 @@ def _watched(command, confined: Confined, given, limits: Limits, storage: str) -
                 now = time.monotonic()
                 if b'"event": "ended"' in said and said.endswith(b"\n"):
                     break
-                if now > (parsed + limits.seconds + GRACE_S if parsed else start + START_S):
+                if group.OVER.encode() in trouble:
+                    stopped = f"it used more than {limits.memory_mb} MiB of memory"
+                elif now > (parsed + limits.seconds + GRACE_S if parsed else start + START_S):
                     stopped = f"it was still running after {limits.seconds:g} s"
                 elif len(said) > REPORT:
                     stopped = "it handed back more than a result can be"
-                elif now - looked > 0.1:
+                elif now - looked > 0.05:
                     looked = now
                     if _memory(process.pid) > limits.memory_mb * MIB:
                         stopped = f"it used more than {limits.memory_mb} MiB of memory"

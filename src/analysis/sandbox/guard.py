@@ -1,9 +1,10 @@
 """The guard of one confined program: starts the wall's command, and ends every process below it.
 
-Run as ``python -S guard.py DESCRIPTOR CLEANUP -- COMMAND…``. End of file on DESCRIPTOR means that the measuring process
-wants an end or is gone (also by kill -9). The guard is a subreaper: what forks away from its parent comes to it and is
+Run as ``python -S guard.py DESCRIPTOR CLEANUP MEMORY PROCESSES -- COMMAND…``. End of file on DESCRIPTOR means that the
+measuring process wants an end or is gone (also by kill -9). The guard is a subreaper: what forks away from its parent comes to it and is
 ended too, within a second. If the guard is killed, its warden (the process that it forked from) does that.
-CLEANUP: a JSON list, a command for what lives elsewhere (a container), or []. Exit status: that of the command.
+CLEANUP: a JSON list, a command for what lives elsewhere (a container), or []. MEMORY [bytes; 0: none] and PROCESSES limit a
+control group, where one can be made. Exit status: that of the command.
 The standard library only: it starts with every program.
 """
 
@@ -19,6 +20,11 @@ import subprocess
 import sys
 import time
 
+if __package__:
+    from analysis.sandbox import group
+else:  # as a script, in milliseconds: the package is not loaded
+    import group
+
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 TIDY_S = 3.0
 QUIET = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -31,13 +37,15 @@ def main(argv: list[str]) -> int:
     os.setsid()
     for name in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGPIPE):
         signal.signal(name, signal.SIG_IGN)
+    memory = int(argv[2])
+    folder = group.make(memory, int(argv[3]), f"sandbox-{os.getpid()}") if memory else ""
     if guard := os.fork():
-        return warden(guard, json.loads(argv[1]))
+        return warden(guard, json.loads(argv[1]), folder)
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # a fork does not inherit it
-    return watch(int(argv[0]), json.loads(argv[1]), argv[3:], libc)
+    return watch(int(argv[0]), json.loads(argv[1]), folder, argv[5:], libc)
 
 
-def warden(guard: int, cleanup: list[str]) -> int:
+def warden(guard: int, cleanup: list[str], folder: str) -> int:
     """Wait for the guard; what it left when it was killed comes to us and is ended. The guard's exit status."""
     for descriptor in (0, 1, 2):
         os.close(descriptor)  # who reads them sees the guard's end, not ours
@@ -52,18 +60,21 @@ def warden(guard: int, cleanup: list[str]) -> int:
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
         time.sleep(0.01)
+    if folder:
+        group.end(folder)
     return status if status >= 0 else 128 - status
 
 
-def watch(line: int, cleanup: list[str], command: list[str], libc: ctypes.CDLL) -> int:
+def watch(line: int, cleanup: list[str], folder: str, command: list[str], libc: ctypes.CDLL) -> int:
     """The guard itself: see `main`."""
+
+    def before() -> None:
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if folder:
+            group.enter(folder)
+
     try:
-        wall = subprocess.Popen(
-            command,
-            preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0),
-            restore_signals=True,
-            start_new_session=True,
-        )
+        wall = subprocess.Popen(command, preexec_fn=before, restore_signals=True, start_new_session=True)
     except OSError as error:
         print(error.strerror, file=sys.stderr)
         return 127
@@ -71,8 +82,11 @@ def watch(line: int, cleanup: list[str], command: list[str], libc: ctypes.CDLL) 
     for descriptor in (0, 1):
         os.close(descriptor)
     try:
+        said = not folder
         while wall.poll() is None and not select.select([line], [], [], 0.02)[0]:
-            pass
+            if not said and group.ran_out(folder):
+                said = True
+                print(group.OVER, file=sys.stderr, flush=True)
     finally:
         if cleanup:
             tidy(cleanup, wall)
