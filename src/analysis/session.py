@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -10,9 +12,11 @@ import pandas as pd
 from analysis.errors import MissingCells, PreflightError
 from analysis.measure import campaign, programs
 from analysis.progress import Line
-from analysis.records import provenance
+from analysis.records import earlier, provenance
 from analysis.records.store import Frames, Store
-from analysis.science import generated
+from analysis.science import generated, intervals, speedup
+from analysis.science.intervals import Spread
+from analysis.science.stats import NoiseFloor
 from analysis.servers import backend, launch, preflight
 from analysis.show import tables, words
 from analysis.show.outputs import Say, Table
@@ -103,6 +107,21 @@ class Session:
     def frames(self, chapter: str) -> Frames:
         """Tidy frames of the cells that a chapter reads."""
         return self.store.frames(self.plan.needed(chapter))
+
+    @cached_property
+    def earlier(self) -> Spread | None:
+        """How much restarts differ by earlier studies of this machine and engine; None where the study has launches of its
+        own to say it, or where no such study is on record beside it.
+        """
+        if self.study.launches > 1:
+            return None
+        return intervals.of_frames(earlier.frames(self.store))
+
+    def floor(self, requests: pd.DataFrame) -> NoiseFloor:
+        """The noise floor of these requests; where it is not known, with what to do and the minutes that it takes."""
+        minutes = self.plan.minutes() / self.study.launches
+        advice = f"set `launches` to 3 (about {2 * minutes:.0f} minutes more here; 2 take {minutes:.0f} and give wide intervals)"
+        return replace(speedup.floor(requests, self.earlier), advice=advice)
 
     def execute(self, *, required: bool = False) -> pd.DataFrame:
         """Run every generated program in the sandbox once, keep its outcome, return `generated.frame`.

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.science import speedup
+from analysis.science.intervals import Spread
 from analysis.science.stats import NoiseFloor
 
 UNKNOWN = NoiseFloor(float("nan"), "repeats of one launch", 0)
@@ -90,9 +91,28 @@ def test_three_launches_give_the_t_interval_worked_out_by_hand(build):
     assert (row.lo, row.hi) == pytest.approx((2 * math.exp(-half), 2 * math.exp(half)), rel=1e-6)
 
 
-def test_one_launch_gives_no_interval(build):
-    row = speedup.paired(build.requests(*launches(1.5))).iloc[0]
+def test_one_launch_gives_no_interval_and_no_verdict(build):
+    requests = build.requests(*launches(1.5))
+    row = speedup.paired(requests).iloc[0]
     assert row.launches == 1 and math.isnan(row.lo) and math.isnan(row.hi)
+    assert speedup.verdict(row, speedup.floor(requests)) == "not known yet"
+
+
+def test_one_launch_has_the_interval_that_earlier_studies_of_the_machine_give(build):
+    # two restarts of sd 0.05 in one ratio; t(0.975, 8) = 2.306004
+    requests, earlier = build.requests(*launches(1.5)), Spread(0.05, 8.0, studies=2)
+    row = speedup.paired(requests, earlier).iloc[0]
+    half = 2.306004 * 0.05 * math.sqrt(2)
+    assert (row.lo, row.hi) == pytest.approx((1.5 * math.exp(-half), 1.5 * math.exp(half)), rel=1e-6)
+    found = speedup.floor(requests, earlier)
+    assert found.factor == pytest.approx(math.exp(1.959964 * 0.05 * math.sqrt(2)))
+    assert found.between == "launches of earlier studies of this machine"
+    assert speedup.verdict(row, found) == "faster"
+
+
+def test_a_study_that_started_an_arm_twice_does_not_ask_earlier_ones(build):
+    requests = build.requests(*launches(1.5, 1.6))
+    assert speedup.paired(requests, Spread(9.0, 8.0)).equals(speedup.paired(requests))
 
 
 @settings(max_examples=12)
@@ -148,7 +168,9 @@ def test_runs_and_means_by_workload(build):
 
 
 def sweep(**speedups: float) -> pd.DataFrame:
-    rows = [{"variant": "main", "workload": "w", "k": int(k[1:]), "speedup": s} for k, s in speedups.items()]
+    rows = [
+        {"variant": "main", "workload": "w", "k": int(k[1:]), "speedup": s, "launches": 3} for k, s in speedups.items()
+    ]
     return pd.DataFrame(rows)
 
 
@@ -172,13 +194,24 @@ def test_the_smaller_k_is_taken_inside_the_noise_floor(build):
 
 def test_the_fastest_k_is_taken_outside_the_noise_floor():
     assert recommended(sweep(k1=1.40, k4=1.54), floor(1.05)) == (4, 4)
-    assert recommended(sweep(k1=1.53, k4=1.54), UNKNOWN) == (4, 4)
+
+
+def test_without_a_floor_no_k_is_recommended(build):
+    row = speedup.recommend(sweep(k1=1.53, k4=1.54), UNKNOWN).iloc[0]
+    assert row.k is pd.NA and row.among == () and row.reason == "not known yet"
+    assert (row.best_k, row.best_speedup) == (4, 1.54)
+
+
+def test_the_best_k_is_a_set_unless_the_data_separate_it():
+    # 1.54 / 1.05 = 1.467: K = 2 and 8 are within the floor of K = 4, K = 1 is not
+    row = speedup.recommend(sweep(k1=1.46, k2=1.50, k4=1.54, k8=1.47), floor(1.05)).iloc[0]
+    assert (row.among, row.k) == ((2, 4, 8), 2)
+    assert speedup.recommend(sweep(k1=1.4, k4=1.54), floor(1.05)).among.iloc[0] == (4,)
 
 
 def test_no_drafter_is_recommended_where_nothing_beats_the_floor():
     row = speedup.recommend(sweep(k1=1.04, k4=0.9), floor(1.05)).iloc[0]
     assert (row.k, row.speedup, row.best_k) == (0, 1.0, 1)
-    assert recommended(sweep(k1=0.99, k4=0.9), UNKNOWN) == (0, 1)
 
 
 def test_variants_do_not_compete_for_the_recommendation():

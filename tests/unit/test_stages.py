@@ -35,6 +35,7 @@ MAY_TOUCH = {
     "servers/render": set(),
     "records/provenance": {"files", "processes"},
     "records/merge": {"files"},
+    "records/earlier": {"files"},
     "records/store": {"files", "clock"},
     "measure/campaign": {"clock"},
     "measure/tracker": {"clock"},

@@ -75,51 +75,6 @@ def test_mcnemar_is_the_binomial_test_of_the_discordant_pairs():
     assert stats.mcnemar(3, 3) == pytest.approx(1)
 
 
-def test_the_noise_floor_is_the_baseline_over_itself_between_launches(build):
-    # seconds per token of launch 2 over launch 1: 1.21 and 1.00 on py_code (geometric mean 1.1), 1/1.2 on en_finance
-    rows = [
-        {"launch": 1, "prompt_id": "p1", "seconds": 10.0},
-        {"launch": 2, "prompt_id": "p1", "seconds": 12.1},
-        {"launch": 1, "prompt_id": "p2", "seconds": 20.0},
-        {"launch": 2, "prompt_id": "p2", "seconds": 20.0},
-        {"launch": 1, "workload": "en_finance", "seconds": 12.0},
-        {"launch": 2, "workload": "en_finance", "seconds": 10.0},
-    ]
-    floor = stats.noise_floor(build.requests(*rows))
-    assert floor.factor == pytest.approx(1.2)  # the larger one, whichever way it points
-    assert (floor.between, floor.pairs, floor.known) == ("launches", 2, True)
-    assert stats.noise_floor(build.requests(*rows[:4])).factor == pytest.approx(1.1)
-
-
-def test_with_one_launch_the_floor_is_between_repeats_and_says_so(build):
-    rows = [{"repeat": 1, "seconds": 10.0}, {"repeat": 2, "seconds": 10.5}, {"repeat": 3, "seconds": 10.2}]
-    floor = stats.noise_floor(build.requests(*rows))
-    assert floor.factor == pytest.approx(1.05)
-    assert (floor.between, floor.pairs) == ("repeats of one launch", 3)
-
-
-def test_the_floor_is_per_token_so_that_longer_answers_are_not_noise(build):
-    rows = [{"repeat": 1, "seconds": 10.0, "completion_tokens": 100}]
-    rows += [{"repeat": 2, "seconds": 20.0, "completion_tokens": 200}]
-    assert stats.noise_floor(build.requests(*rows)).factor == pytest.approx(1)
-
-
-def test_only_timing_requests_of_the_main_baseline_make_the_floor(build):
-    rows = [
-        {"repeat": 1, "seconds": 10.0},
-        {"repeat": 2, "seconds": 10.1},
-        {"repeat": 2, "seconds": 90.0, "k": 4},
-        {"repeat": 2, "seconds": 90.0, "experiment": "greedy"},
-        {"repeat": 2, "seconds": 90.0, "variant": "eager"},
-    ]
-    assert stats.noise_floor(build.requests(*rows)).factor == pytest.approx(1.01)
-
-
-def test_a_baseline_measured_once_gives_no_floor(build):
-    floor = stats.noise_floor(build.requests({"seconds": 10.0}, {"k": 4, "seconds": 5.0}))
-    assert not floor.known and not floor.inside(1.0)
-
-
 def test_inside_the_floor_is_between_its_factor_and_its_inverse():
     floor = stats.NoiseFloor(1.25, "launches", 1)
     assert floor.inside(1.25) and floor.inside(0.8) and floor.inside(1.0)

@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -106,7 +107,7 @@ def test_the_speedup_table_of_two_launches_has_an_interval(build):
     rows += [{"k": 4, "launch": n, "seconds": 6 * math.exp(0.01 * sign)} for n, sign in ((1, -1), (2, 1))]
     table = tables.speedups(speedup.paired(build.requests(*rows)), UNKNOWN, headline=True)
     row = dict(zip(heads_of(table), cells_of(table)[0], strict=True))
-    assert row["95 % over launches"] == "1.76 to 2.27×"
+    assert row["95 % interval"] == "1.76 to 2.27×"
     assert sentences.noise_floor(UNKNOWN) in table.note and "no interval" not in table.note
     assert table._repr_mimebundle_()[1]["headline"] is True
 
@@ -132,9 +133,18 @@ def test_the_sweep_has_a_row_for_each_k_as_the_articles_print_it(timing):
 def test_the_recommendation_is_a_headline_and_a_sentence(timing):
     found = speedup.recommend(speedup.paired(timing), FLOOR)
     assert tables.recommendation(found)._repr_mimebundle_()[1]["headline"] is True
-    assert sentences.best_k(found) == "Use K = 1 for Japanese finance (1.33×); K = 4 for Python code (2.00×)."
+    assert sentences.best_k(found) == (
+        "Use K = 1 for Japanese finance (1.33×); K = 4 for Python code (2.00×). 1 launch per arm."
+    )
     noisy = speedup.recommend(speedup.paired(timing), NoiseFloor(1.4, "launches", 1))
-    assert sentences.best_k(noisy) == "Use no drafter for Japanese finance; K = 1 for Python code (1.50×)."
+    assert sentences.best_k(noisy) == (
+        "Use no drafter for Japanese finance; K = 1 for Python code (1.50×; not distinguishable from K = 4). 1 launch per arm."
+    )
+    unknown = sentences.best_k(speedup.recommend(speedup.paired(timing), UNKNOWN))
+    assert unknown == (
+        "Which K to use is not known yet for Japanese finance (K = 1 was fastest, 1.33×); Python code (K = 4 was fastest, 2.00×)."
+        " 1 launch per arm."
+    )
 
 
 def test_the_load_table_and_its_sentence(build):
@@ -254,20 +264,23 @@ def test_tables_and_sentence_of_agreement(build):
 
 def test_the_floor_sentence_says_how_it_was_measured():
     assert sentences.noise_floor(FLOOR) == (
-        "The baseline differs from itself by a factor of up to 1.050 (launches, 6 comparisons)."
+        "Two arms that are the same differ by a factor of up to 1.050 in 95 of 100 studies, by the launches on record"
+        " (6 degrees of freedom)."
     )
-    assert "measured once, so there is no noise floor" in sentences.noise_floor(UNKNOWN)
+    said = sentences.noise_floor(replace(UNKNOWN, advice="set `launches` to 3 (about 12 minutes more here)"))
+    assert said.startswith("No arm was started twice") and said.endswith("to 3 (about 12 minutes more here).")
 
 
 def test_the_speedup_sentence_says_what_cannot_be_told_from_nothing(timing):
     arm = speedup.paired(timing).query("k == 4")
     assert sentences.speedup(arm, FLOOR) == (
         "MTP with K = 4 makes Japanese finance 0.98× as fast (not distinguishable from the baseline), Python code 2.00× as fast. "
-        "One launch per arm: no interval."
+        "1 launch per arm."
     )
+    assert "Python code 2.00× as fast (not known yet)" in sentences.speedup(arm, UNKNOWN)
     three = arm[arm.workload == "py_code"].assign(lo=1.9, hi=2.1, launches=3)
     assert sentences.speedup(three, FLOOR) == (
-        "MTP with K = 4 makes Python code 2.00× as fast (95 % interval 1.90 to 2.10)."
+        "MTP with K = 4 makes Python code 2.00× as fast (95 % interval 1.90 to 2.10). 3 launches per arm."
     )
 
 

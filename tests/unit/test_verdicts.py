@@ -13,6 +13,7 @@ import pytest
 from analysis.errors import EvidenceError
 from analysis.published import claims, evidence, verdicts
 from analysis.published.claims import CONTRADICTED, REPRODUCED, UNCLEAR, UNTESTED
+from analysis.science import speedup
 from analysis.science.stats import NoiseFloor
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -25,7 +26,9 @@ def tables() -> evidence.Evidence:
 
 
 def judged(tables, context=None, floor=None, beside=(), programs=None, **made) -> pd.DataFrame:
-    own = verdicts.summarise(frames(**made), context or about(), programs)
+    found = frames(**made)
+    own = verdicts.summarise(found, context or about(), programs)
+    floor = floor or speedup.floor(found.requests)
     return verdicts.verdicts(tables, [own, *beside], "invented", floor).set_index("id")
 
 
@@ -135,10 +138,16 @@ def test_two_models_decide_together_on_one_machine_only(tables):
 
 def test_one_launch_is_judged_with_the_noise_floor(tables):
     alpha = {"py_code": 0.85, "en_finance": 0.70, "ja_finance": 0.695}
-    wide = judged(tables, launches=1, alpha=alpha, floor=NoiseFloor(1.03, "repeats of one launch", 3))
+    wide = judged(tables, launches=1, alpha=alpha, floor=NoiseFloor(1.03, "launches of earlier studies", 3))
     assert wide.verdict["sz-order"] == UNCLEAR
-    assert "±3% from the noise floor" in wide.detail["sz-order"]
-    assert "±5% assumed" in judged(tables, launches=1).detail["sz-order"]
+    assert "±3%, the noise floor" in wide.detail["sz-order"]
+
+
+def test_one_launch_without_a_noise_floor_decides_no_speed(tables):
+    one = judged(tables, launches=1)
+    assert one.verdict["sz-order"] == UNCLEAR
+    assert "not known yet" in one.detail["sz-order"] and "set `launches` to 3" in one.detail["sz-order"]
+    assert "no interval yet" in one.ours["sz-order"]
 
 
 def test_programs_count_where_they_were_run(tables):

@@ -19,8 +19,6 @@ REPRODUCED, CONTRADICTED, UNCLEAR, UNTESTED = "reproduced", "contradicted", "not
 #: columns that say what was measured, then the number; `quantisation` is a family (fp8, nvfp4, bf16, int4, gguf)
 CONTEXT = ["study", "stamp", "hardware", "model", "architecture", "quantisation", "variant"]
 SUMMARY = [*CONTEXT, "metric", "k", "workload", "concurrency", "position", "value", "lo", "hi", "n"]
-#: half-width taken for a number without an interval of its own (one launch) where no noise floor is known
-ASSUMED = 0.05
 TOLERANCE = 0.10
 #: published metric -> metric of a summary, and the factor to its unit
 METRICS = {
@@ -274,16 +272,20 @@ def _select(summary: list[dict], selector: Mapping) -> dict | None:
 
 
 def _interval(row: dict, noise: float | None) -> tuple[float, float, str]:
-    """(lo, hi, where it comes from): the row's own interval, else the noise floor, else an assumed half-width."""
+    """(lo, hi, where it comes from): the row's own interval, else the noise floor, else anything at all."""
     if pd.notna(row["lo"]) and pd.notna(row["hi"]):
         return float(row["lo"]), float(row["hi"]), "own interval"
-    half = ASSUMED if noise is None else noise
-    how = f"one launch: ±{half:.0%} {'assumed' if noise is None else 'from the noise floor'}"
-    return row["value"] * (1 - half), row["value"] * (1 + half), how
+    if noise is None:
+        return 0.0, float("inf"), "not known yet: one launch and no noise floor; set `launches` to 3"
+    return (
+        row["value"] / (1 + noise),
+        row["value"] * (1 + noise),
+        f"no interval of its own: ±{noise:.0%}, the noise floor",
+    )
 
 
 def _show(row: dict, lo: float, hi: float) -> str:
-    return f"{row['value']:.3g} ({lo:.3g} to {hi:.3g})"
+    return f"{row['value']:.3g} ({'no interval yet' if hi == float('inf') else f'{lo:.3g} to {hi:.3g}'})"
 
 
 def _published(evidence: Evidence, claim: Claim) -> str:

@@ -114,7 +114,7 @@ def claims(table: pd.DataFrame) -> Table:
     columns = ["says", "source", "table", "verdict", "ours", "published", "detail", "stamp"]
     note = (
         "A number counts as reproduced within ten percent, on the same machine and model; the direction of an effect"
-        " can hold anywhere. Intervals are 95 % over launches; with one launch, the noise floor."
+        " can hold anywhere. Intervals are 95 %; where a number has none, the noise floor."
     )
     return Table(shown[columns], "Published claims and what this study says of them", note=note)
 

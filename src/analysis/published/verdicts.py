@@ -14,8 +14,10 @@ from analysis.places import PARAMS
 from analysis.published import evidence
 from analysis.published.claims import REPRODUCED, SUMMARY, family, judge
 from analysis.published.evidence import Evidence
+from analysis.records import earlier
 from analysis.records.store import Store
-from analysis.science import acceptance, costmodel, losslessness, speedup, stats
+from analysis.science import acceptance, costmodel, intervals, losslessness, speedup, stats
+from analysis.science.intervals import Spread
 from analysis.study import params, plan, study_file
 
 #: tokens that a campaign's first, cold request asks for
@@ -25,13 +27,17 @@ _FORMATS = {"fp8": "fp8", "nvfp4": "nvfp4", "awq": "awq-int4", "gptq": "int4", "
 
 def of_study(study: params.Study) -> pd.DataFrame:
     """The verdict table of a study from its records; other recorded studies join for claims about two models."""
-    frames = _frames(study)
-    summaries = [summarise(frames, context(study), _programs(study, frames.requests))]
+    frames, before = _frames(study), _earlier(study)
+    summaries = [summarise(frames, context(study), _programs(study, frames.requests), before)]
     for file in sorted(PARAMS.glob("*.yaml")):
         other = study_file.load_study(file, records=study.records)
         if other.study != study.study and len((found := _frames(other)).cells):
-            summaries.append(summarise(found, context(other)))
-    return verdicts(evidence.load(), summaries, study.study, stats.noise_floor(frames.requests))
+            summaries.append(summarise(found, context(other), earlier=_earlier(other)))
+    return verdicts(evidence.load(), summaries, study.study, speedup.floor(frames.requests, before))
+
+
+def _earlier(study: params.Study) -> Spread | None:
+    return intervals.of_frames(earlier.frames(Store(study.study, study.records))) if study.launches == 1 else None
 
 
 def _frames(study: params.Study):
@@ -79,10 +85,11 @@ def context(study) -> dict:
     }
 
 
-def summarise(frames, about: dict, programs: pd.DataFrame | None = None) -> pd.DataFrame:
+def summarise(frames, about: dict, programs: pd.DataFrame | None = None, earlier: Spread | None = None) -> pd.DataFrame:
     """All numbers of a study that claims can ask for, one row per number (columns `claims.SUMMARY`).
 
-    In: frames (cells, requests, positions, launches), context, and `generated.frame` of the programs if they were run.
+    In: frames (cells, requests, positions, launches), context, and `generated.frame` of the programs if they were run;
+    earlier as in `speedup.paired`.
     Metrics: speedup [x], tok_s [tok/s], acceptance_rate, p (shares), acceptance_length, mean_accepted [tokens],
     step_cost [baseline steps], aggregate_tok_s, per_request_tok_s [tok/s], scaling, gain_under_load [x], agreement,
     programs_ok (shares), first_over_later [x].
@@ -90,7 +97,7 @@ def summarise(frames, about: dict, programs: pd.DataFrame | None = None) -> pd.D
     cells, requests, positions = frames.cells, frames.requests, frames.positions
     timing, at_timing = requests[requests.experiment == "timing"], cells[cells.experiment == "timing"]
     parts = [
-        *_speed(timing),
+        *_speed(timing, earlier),
         *_acceptance(at_timing, positions[positions.experiment == "timing"]),
         *_load(cells, requests),
         *_greedy(requests),
@@ -139,18 +146,20 @@ def _row(metric: str, value: float, lo: float = float("nan"), hi: float = float(
     return {"metric": metric, "value": float(value), "lo": lo, "hi": hi, **place}
 
 
-def _speed(timing: pd.DataFrame) -> list[dict]:
-    """Speedup by workload (interval over launches) and pooled over workloads per launch; tok/s."""
+def _speed(timing: pd.DataFrame, earlier: Spread | None) -> list[dict]:
+    """Speedup by workload and pooled over workloads, which are fixed while prompts are sampled; tok/s."""
+    spread = intervals.spread(timing) or earlier
     prompts = speedup.by_prompt(timing)
     rows = [
         _row("speedup", r.speedup, r.lo, r.hi, variant=r.variant, k=r.k, workload=r.workload, n=r.launches)
-        for r in speedup.paired(timing).itertuples()
+        for r in speedup.paired(timing, earlier).itertuples()
     ]
     for (variant, k), group in prompts.groupby(["variant", "k"]):
         per_workload = group.groupby(["launch", "workload"]).ratio.apply(stats.geometric_mean)
         launches = per_workload.groupby("launch").apply(stats.geometric_mean)
-        pooled = stats.geometric_mean(launches), *stats.ratio_interval(launches)
-        rows.append(_row("speedup", *pooled, variant=variant, k=k, n=len(launches)))
+        sure = intervals.of_workloads(group, spread)
+        place = {"variant": variant, "k": k, "n": len(launches)}
+        rows.append(_row("speedup", stats.geometric_mean(launches), sure.low, sure.high, **place))
     per_launch = timing.groupby(["variant", "k", "workload", "launch"])[["completion_tokens", "seconds"]].sum()
     rate = (per_launch.completion_tokens / per_launch.seconds).rename("rate").reset_index()
     pooled = timing.groupby(["variant", "k", "launch"])[["completion_tokens", "seconds"]].sum()

@@ -84,8 +84,8 @@ def side_by_side(paired: pd.DataFrame, costs: pd.DataFrame, floor: NoiseFloor) -
     """Variants at equal K: what a step brings, what it costs, what is gained, and whether the gain differs from main's.
 
     In: `speedup.paired`, `step_cost`, the noise floor. Out: one row per workload, K and variant that main has too: al, rho,
-    speedup, lo, hi, ratio (its speedup over main's), verdict ("" for main; more | less | not distinguishable: intervals
-    that do not overlap, or for one launch a ratio beyond the noise floor). Empty where there is one variant.
+    speedup, lo, hi, ratio (its speedup over main's), verdict ("" for main; more | less | not distinguishable | not known yet:
+    intervals that do not overlap, or where there are none a ratio beyond the noise floor). Empty where there is one variant.
     """
     table = paired.merge(costs[[*KEYS, "al", "rho"]], on=KEYS)
     place = ["workload", "k"]
@@ -105,6 +105,8 @@ def _against_main(row: Any, floor: NoiseFloor) -> str:
         return ""
     if row.lo == row.lo and row.main_lo == row.main_lo:
         differs = row.lo > row.main_hi or row.hi < row.main_lo
+    elif not floor.known:
+        return "not known yet"
     else:
         differs = not floor.inside(row.ratio)
     return ("more" if row.ratio > 1 else "less") if differs else "not distinguishable"

@@ -6,27 +6,22 @@ never fitted or judged together with rows *inside* (`analysis.study.graphs`).
 
 from __future__ import annotations
 
-from itertools import combinations
-
 import numpy as np
 import pandas as pd
 
-from analysis.science import arms
+from analysis.science import arms, intervals
 from analysis.science.stats import NoiseFloor, geometric_mean
 
 PLACE = ["workload", "concurrency"]
 
 
 def floor(cells: pd.DataFrame) -> NoiseFloor:
-    """How far the baseline under load differs from itself between launches: the largest ratio over loads.
+    """How far two arms that are the same differ under load, a restart included; see `intervals.floor`.
 
     In: cell frame. Speeds are tokens per second of all streams. With one launch it is not known.
     """
     base = cells[(cells.experiment == "concurrency") & arms.baseline(cells) & (cells.variant == "main")]
-    speed = base.groupby([*PLACE, "launch"])[["completion_tokens", "wall_s"]].sum()
-    wide = (speed.completion_tokens / speed.wall_s).unstack("launch")
-    ratios = [max(r, 1 / r) for a, b in combinations(wide.columns, 2) for r in (wide[a] / wide[b]).dropna()]
-    return NoiseFloor(max(ratios, default=float("nan")), "launches, under load", len(ratios))
+    return intervals.floor(intervals.under_load(cells), base.launch.nunique(), "launches, under load")
 
 
 def winners(table: pd.DataFrame, floor: NoiseFloor) -> pd.DataFrame:

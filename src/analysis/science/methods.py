@@ -7,10 +7,12 @@ from typing import Any
 import pandas as pd
 
 from analysis.science import arms, costmodel, speedup
+from analysis.science.intervals import Spread
 from analysis.science.stats import NoiseFloor
 from analysis.study import speculator
 
 KEYS = ["variant", "arm", "k", "workload"]
+_WINNER = ["workload", "arm", "speedup", "method"]
 #: Startup facts in which methods may differ beside the way they propose: confounds of the comparison.
 CONFOUNDS = (
     "runner",
@@ -23,8 +25,10 @@ CONFOUNDS = (
 )
 
 
-def side_by_side(cells: pd.DataFrame, requests: pd.DataFrame, floor: NoiseFloor) -> pd.DataFrame:
-    """One row per speculating arm and workload.
+def side_by_side(
+    cells: pd.DataFrame, requests: pd.DataFrame, floor: NoiseFloor, earlier: Spread | None = None
+) -> pd.DataFrame:
+    """One row per speculating arm and workload. `earlier` as in `speedup.paired`.
 
     Out: method; speedup with lo, hi, prompt_min, prompt_max and verdict, as in `speedup.paired`; drafted (share of the
     steps that had a draft: a method that looks into the text has none where nothing repeats); ar (accepted / draft
@@ -34,7 +38,7 @@ def side_by_side(cells: pd.DataFrame, requests: pd.DataFrame, floor: NoiseFloor)
     steps = costmodel.step_time(cells, requests)
     costs = costmodel.step_cost(steps)[[*KEYS, "rho"]]
     steps["per_step"] = steps.step_s / steps.tpot
-    paired = speedup.paired(requests)
+    paired = speedup.paired(requests, earlier)
     counts = ["requests", "completion_tokens", "drafts", "draft_tokens", "accepted"]
     timing = cells[cells.experiment == "timing"].groupby(KEYS, as_index=False)[counts].sum()
     table = paired.merge(costs, on=KEYS).merge(timing, on=KEYS)
@@ -55,7 +59,7 @@ def winners(table: pd.DataFrame, floor: NoiseFloor) -> pd.DataFrame:
 
     Each method stands with its fastest K; the baseline stands with 1. Out: workload, arm (of the fastest; ``baseline``
     where no method is faster), speedup, method, others (methods that cannot be told from it, "none" for the baseline),
-    clear (True where there is none of these).
+    clear (True where there is none of these), known (False where nothing says how much a restart changes), launches.
     """
     rows = []
     for workload, own in table.groupby("workload", sort=False):
@@ -64,8 +68,10 @@ def winners(table: pd.DataFrame, floor: NoiseFloor) -> pd.DataFrame:
         standing.append({"method": "none", "arm": "baseline", "speedup": 1.0, "lo": float("nan"), "hi": float("nan")})
         first, *rest = sorted(standing, key=lambda r: -r["speedup"])
         near = [r["method"] for r in rest if not _differs(first, r, floor)]
-        rows.append([workload, first["arm"], first["speedup"], first["method"], tuple(near), not near])
-    return pd.DataFrame(rows, columns=["workload", "arm", "speedup", "method", "others", "clear"])
+        known = floor.known or bool(own.lo.notna().all())
+        start = [workload, first["arm"], first["speedup"], first["method"]]
+        rows.append([*start, tuple(near), known and not near, known, own.launches.max()])
+    return pd.DataFrame(rows, columns=[*_WINNER, "others", "clear", "known", "launches"])
 
 
 def costs(launches: pd.DataFrame) -> pd.DataFrame:

@@ -1,8 +1,8 @@
 """Speed and speedup from requests and cells. Pure: frames in, frames and sentences out.
 
 Speedup of an arm = geometric mean over prompts of (baseline seconds per token / arm's seconds per token), each mean
-over repeats, baseline and arm of the same launch number; the interval is over launches. Beside it stands the ratio of
-mean seconds, as the articles computed it.
+over repeats, baseline and arm of the same launch number; the interval is that of `intervals`: restarts and prompts are
+sampled. Beside it stands the ratio of mean seconds, as the articles computed it.
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis.science import arms as which
-from analysis.science.stats import NoiseFloor, geometric_mean, noise_floor, ratio_interval
+from analysis.science import intervals
+from analysis.science.intervals import Spread
+from analysis.science.stats import NoiseFloor, geometric_mean, ratio_interval
 
 KEYS = ["variant", "arm", "k", "workload"]
+NOT_KNOWN = "not known yet"
 
 
 def runs(requests: pd.DataFrame) -> pd.DataFrame:
@@ -54,37 +57,43 @@ def by_workload(requests: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_prompt(requests: pd.DataFrame) -> pd.DataFrame:
-    """Paired ratios: one row a speculating arm, launch, workload and prompt with ``ratio`` = baseline / arm seconds per token."""
+    """Paired ratios: one row a speculating arm, launch, workload and prompt with ``ratio`` = baseline / arm seconds per
+    token, and ``base_launches``, the launches of the baseline that answered the prompt."""
     timing = requests[requests.experiment == "timing"]
     value = timing.assign(value=timing.seconds / timing.completion_tokens)
     value = value.groupby([*KEYS, "launch", "prompt_id"], as_index=False).value.mean()
     base = which.baselines(value)
     pair = ["variant", "workload", "prompt_id"]
     same = base.set_index([*pair, "launch"]).value
-    pooled = base.groupby(pair).value.mean()
+    pooled, launches = base.groupby(pair).value.mean(), base.groupby(pair).launch.nunique()
     arms = value[which.speculating(value)].copy()
     same_launch = same.reindex(pd.MultiIndex.from_frame(arms[[*pair, "launch"]])).to_numpy()
     any_launch = pooled.reindex(pd.MultiIndex.from_frame(arms[pair])).to_numpy()
     arms["ratio"] = (
         pd.Series(same_launch, index=arms.index).fillna(pd.Series(any_launch, index=arms.index)) / arms.value
     )
+    arms["base_launches"] = launches.reindex(pd.MultiIndex.from_frame(arms[pair])).to_numpy()
     return arms.dropna(subset="ratio").reset_index(drop=True)
 
 
-def paired(requests: pd.DataFrame) -> pd.DataFrame:
+def paired(requests: pd.DataFrame, earlier: Spread | None = None) -> pd.DataFrame:
     """Speedup of every speculating arm by workload.
 
-    Out: speedup, lo, hi (95 % over launches; NaN for one launch), launches, prompts, prompt_min, prompt_max (range over
-    prompts: a spread, not an interval), ratio_of_means (as published), seconds, baseline_seconds [s].
+    In: requests; the spread of restarts that earlier studies of this machine found, which stands in where no arm was started
+    twice. Out: speedup, lo, hi (95 % interval; NaN where the spread of restarts is not known), launches,
+    prompts, prompt_min, prompt_max (range over prompts: a spread, not an interval), ratio_of_means (as published), seconds,
+    baseline_seconds [s].
     """
     prompts = by_prompt(requests)
     table = by_workload(requests)
     means = table.set_index(["variant", "arm", "workload"]).seconds
     baseline = which.baselines(table).set_index(["variant", "workload"]).seconds
+    spread = intervals.spread(requests) or earlier
+    sure = {key: intervals.of_ratio(own, spread) for key, own in prompts.groupby(["variant", "arm"])}
     rows = []
     for (variant, arm, k, workload), group in prompts.groupby(KEYS):
         per_launch = group.groupby("launch").ratio.apply(geometric_mean)
-        lo, hi = ratio_interval(per_launch)
+        interval = sure[variant, arm][workload]
         over_prompts = group.groupby("prompt_id").ratio.apply(geometric_mean)
         base = baseline[(variant, workload)]
         arm_seconds = means[(variant, arm, workload)]
@@ -95,8 +104,8 @@ def paired(requests: pd.DataFrame) -> pd.DataFrame:
                 "k": k,
                 "workload": workload,
                 "speedup": geometric_mean(per_launch),
-                "lo": lo,
-                "hi": hi,
+                "lo": interval.low,
+                "hi": interval.high,
                 "launches": len(per_launch),
                 "prompts": len(over_prompts),
                 "prompt_min": over_prompts.min(),
@@ -137,35 +146,36 @@ def late_first_tokens(requests: pd.DataFrame, factor: float = 10.0) -> pd.DataFr
 def recommend(sweep: pd.DataFrame, floor: NoiseFloor) -> pd.DataFrame:
     """The K to use by workload: the smallest whose speedup is within the noise floor of the best.
 
-    Out: workload, k (0 = baseline: no K is distinguishable from it), speedup, best_k, best_speedup, reason.
+    Out: workload, k (0 = baseline: no K is distinguishable from it; NA where the floor is not known), speedup, among (the K
+    that cannot be told from the best, in order), best_k, best_speedup, launches, reason.
     """
     rows = []
     for workload, group in sweep[sweep.variant == "main"].groupby("workload", sort=False):
         best = group.loc[group.speedup.idxmax()]
-        factor = floor.factor if floor.known else 1.0
-        near = group[(group.speedup * factor >= best.speedup) & (group.speedup > factor)]
-        chosen = near.loc[near.k.idxmin()] if len(near) else best
-        if best.speedup <= factor:
+        near = group[group.speedup * floor.factor >= best.speedup].sort_values("k")
+        faster = near[near.speedup > floor.factor]
+        k, value, reason = int(best.k), best.speedup, "fastest"
+        if not floor.known:
+            k, value, reason = pd.NA, float("nan"), NOT_KNOWN
+        elif faster.empty or best.speedup <= floor.factor:
             k, value, reason = 0, 1.0, "no K is faster than the baseline beyond the noise floor"
-        elif chosen.k != best.k:
-            k, value, reason = (
-                int(chosen.k),
-                chosen.speedup,
-                f"within the noise floor of K = {int(best.k)}, with fewer drafts",
-            )
-        else:
-            k, value, reason = int(best.k), best.speedup, "fastest"
+        elif faster.k.iloc[0] != best.k:
+            k, value = int(faster.k.iloc[0]), faster.speedup.iloc[0]
+            reason = f"within the noise floor of K = {int(best.k)}, with fewer drafts"
         rows.append(
             {
                 "workload": workload,
                 "k": k,
                 "speedup": value,
+                "among": tuple(int(n) for n in near.k) if floor.known else (),
                 "best_k": int(best.k),
                 "best_speedup": best.speedup,
+                "launches": int(group.launches.max()),
                 "reason": reason,
             }
         )
-    return pd.DataFrame(rows)
+    columns = ["workload", "k", "speedup", "among", "best_k", "best_speedup", "launches", "reason"]
+    return pd.DataFrame(rows, columns=columns).astype({"k": "Int64"})
 
 
 def concurrency(cells: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFrame:
@@ -229,13 +239,20 @@ def _over_launches(cells: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*level, "lo", "hi"])
 
 
-def floor(requests: pd.DataFrame) -> NoiseFloor:
-    """The A/A noise floor of these requests; see `stats.noise_floor`."""
-    return noise_floor(requests)
+def floor(requests: pd.DataFrame, earlier: Spread | None = None) -> NoiseFloor:
+    """The A/A noise floor of these requests: how far two arms that are the same differ, a restart included.
+
+    In: as `paired`. See `intervals.floor`; the launches are those of the main baseline.
+    """
+    base = requests[(requests.experiment == "timing") & which.baseline(requests) & (requests.variant == "main")]
+    return intervals.floor(intervals.spread(requests) or earlier, base.launch.nunique())
 
 
 def verdict(row: pd.Series, floor: NoiseFloor) -> str:
-    """faster | slower | not distinguishable: against the noise floor, and against the interval where there is one."""
-    if floor.inside(row.speedup) or (row.lo == row.lo and row.lo <= 1 <= row.hi):
+    """faster | slower | not distinguishable | not known yet: by the noise floor, and by the interval where there is one."""
+    interval = row.lo == row.lo
+    if not interval and not floor.known:
+        return NOT_KNOWN
+    if floor.inside(row.speedup) or (interval and row.lo <= 1 <= row.hi):
         return "not distinguishable"
     return "faster" if row.speedup > 1 else "slower"

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
-import pandas as pd
 from scipy import stats as sps
-
-from analysis.science import arms
 
 
 def geometric_mean(ratios: Sequence[float]) -> float:
@@ -47,38 +43,21 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
 @dataclass(frozen=True)
 class NoiseFloor:
-    """How far a "speedup" of the baseline over itself goes: ``factor`` ≥ 1, NaN if there was nothing to compare."""
+    """How far a "speedup" of an arm over itself goes: ``factor`` ≥ 1, an estimate with its interval ``low`` to ``high`` and
+    degrees of freedom, for arms of this many launches; NaN where no two can be compared. ``advice`` says how to know it."""
 
     factor: float
     between: str
-    pairs: int
+    df: float
+    low: float = float("nan")
+    high: float = float("nan")
+    launches: int = 0
+    advice: str = ""
 
     @property
     def known(self) -> bool:
-        return self.pairs > 0
+        return self.df > 0
 
     def inside(self, ratio: float) -> bool:
         """True where a ratio cannot be told from 1."""
         return self.known and 1 / self.factor <= ratio <= self.factor
-
-
-def noise_floor(requests: pd.DataFrame) -> NoiseFloor:
-    """The A/A floor: the largest ratio of the baseline to itself over workloads and pairs of launches.
-
-    In: request frame with timing requests of the baseline. With one launch the pairs are repeats of it, which leaves
-    out what differs between launches; ``between`` says which.
-    """
-    base = requests[(requests.experiment == "timing") & arms.baseline(requests) & (requests.variant == "main")]
-    launches = base.launch.nunique() >= 2
-    unit = "launch" if launches else "repeat"
-    per_token = base.assign(value=base.seconds / base.completion_tokens)
-    table = per_token.groupby(["workload", "prompt_id", unit]).value.mean().unstack(unit)
-    ratios = [
-        geometric_mean((group[a] / group[b]).dropna())
-        for a, b in combinations(table.columns, 2)
-        for _, group in table.groupby("workload")
-    ]
-    ratios = [max(r, 1 / r) for r in ratios if np.isfinite(r)]
-    return NoiseFloor(
-        max(ratios, default=float("nan")), "launches" if launches else "repeats of one launch", len(ratios)
-    )

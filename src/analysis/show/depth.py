@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from analysis.science.speedup import NOT_KNOWN
 from analysis.show import drawing, words
 from analysis.show.drawing import Axes
 from analysis.show.outputs import Figure, Table
@@ -101,7 +102,7 @@ def speedup(table: pd.DataFrame, stamp: str, axis: str = "context_tokens") -> Fi
     first, last = _ends(part, axis, "speedup")
     what = "prompts" if axis == "context_tokens" else "answers"
     short, long = part[axis].min(), part[axis].max()
-    whiskers = "95 % interval over launches" if intervals else "range over prompts; one launch gives no interval"
+    whiskers = "95 % interval" if intervals else "range over prompts; one launch gives no interval"
     return Figure(
         live,
         still,
@@ -147,22 +148,30 @@ def advice(recommended: pd.DataFrame, ends: pd.DataFrame) -> str:
         return ""
     sentences = []
     for workload, own in recommended.groupby("workload", sort=False):
-        spans: list[tuple[int, int]] = []  # (K, longest prompt)
+        spans: list[tuple[int | None, int]] = []  # (K, longest prompt)
         for r in own.itertuples():
-            if spans and spans[-1][0] == r.k:
+            k = None if pd.isna(r.k) else int(r.k)
+            if spans and spans[-1][0] == k:
                 spans.pop()
-            spans.append((int(r.k), int(r.context_tokens)))
-        parts = [f"{f'K = {k}' if k else 'no K told from none'} up to {length:,} tokens" for k, length in spans]
+            spans.append((k, int(r.context_tokens)))
+        parts = [f"{_named(k)} up to {length:,} tokens" for k, length in spans]
         sentences.append(f"{words.workload(workload)}: {', then '.join(parts)} of prompt")
     own = ends[ends.variant == "main"]
     slower, unclear = (_where(own[own.beyond == what]) for what in ("slower", "not distinguishable"))
+    unknown = (own.beyond == NOT_KNOWN).any()
     tail = (
         f" Switch off {slower}."
         if slower
+        else f" Where to switch off is {NOT_KNOWN}: set `launches` to 3."
+        if unknown
         else f" No arm has to be switched off up to {int(own.longest.max()):,} tokens."
     )
     tail += f" The gain cannot be told from none here for {unclear}." if unclear else ""
-    return f"{'; '.join(sentences)}.{tail}"
+    return f"{'; '.join(sentences)}.{tail} {words.plural(int(recommended.launches.max()), 'launch')} per arm."
+
+
+def _named(k: int | None) -> str:
+    return f"K = {k}" if k else "no K told from none" if k == 0 else f"the K to use is {NOT_KNOWN}"
 
 
 def _where(ends: pd.DataFrame) -> str:

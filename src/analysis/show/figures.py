@@ -68,7 +68,7 @@ def speedup_by_workload(paired: pd.DataFrame, floor: NoiseFloor, stamp: str) -> 
         live,
         still,
         f"{words.arm(best.arm)} makes {words.workload(best.workload)} {best.speedup:.2f}× as fast,"
-        f" {other}{words.workload(worst.workload)} {worst.speedup:.2f}×",
+        f" {other}{words.workload(worst.workload)} {worst.speedup:.2f}×{_so_far(floor)}",
         f"Geometric mean of paired per-prompt ratios of seconds per token. {whiskers} {_band_text(floor)}",
         "Bars: "
         + "; ".join(f"{words.workload(r.workload)}, {words.arm(r.arm)}: {r.speedup:.2f}×" for r in paired.itertuples())
@@ -93,9 +93,12 @@ def speedup_by_k(sweep: pd.DataFrame, floor: NoiseFloor, stamp: str) -> Figure:
     return Figure(
         live,
         still,
-        f"The fastest K depends on the work: {named}"
-        if best.k.nunique() > 1
-        else f"K = {best.k.iloc[0]} is fastest for every workload",
+        (
+            f"The fastest K depends on the work: {named}"
+            if best.k.nunique() > 1
+            else f"K = {best.k.iloc[0]} is fastest for every workload"
+        )
+        + _so_far(floor),
         f"Geometric mean of paired per-prompt ratios of seconds per token, one stream. {whiskers} {_band_text(floor)}",
         "Lines over K: "
         + "; ".join(
@@ -223,8 +226,13 @@ def agreement(table: pd.DataFrame, stamp: str) -> Figure:
 
 def _whiskers(table: pd.DataFrame) -> tuple[str, str, str]:
     if table.lo.notna().any():
-        return "lo", "hi", f"Whiskers: 95 % interval over {int(table.launches.max())} launches."
+        return "lo", "hi", f"Whiskers: 95 % interval. {words.plural(int(table.launches.max()), 'launch')} per arm."
     return "prompt_min", "prompt_max", "Whiskers: range over prompts. One launch gives no interval."
+
+
+def _so_far(floor: NoiseFloor) -> str:
+    """What follows a headline that nothing says the noise of."""
+    return "" if floor.known else " (one launch: a verdict is not known yet)"
 
 
 def _band(floor: NoiseFloor) -> tuple[float, float] | None:
@@ -233,5 +241,5 @@ def _band(floor: NoiseFloor) -> tuple[float, float] | None:
 
 def _band_text(floor: NoiseFloor) -> str:
     if not floor.known:
-        return "No noise floor: the baseline was measured once."
-    return f"Grey: the baseline against itself ({floor.between}), up to {floor.factor:.3f}×."
+        return "No noise floor: how much a restart changes is not known."
+    return f"Grey: the noise floor, {floor.factor:.3f}× ({floor.between})."

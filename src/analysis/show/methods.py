@@ -45,7 +45,7 @@ def gains(table: pd.DataFrame, floor: NoiseFloor, stamp: str) -> Figure | None:
         still,
         f"{_capital(words.arm(top.arm))} gains most: {words.workload(top.workload)} {top.speedup:.2f}× as fast as without",
         "Each method with its fastest K for the workload: geometric mean of paired per-prompt ratios of seconds per token, "
-        f"one stream. Whiskers: {'95 % interval over launches' if lo == 'lo' else 'range over prompts; one launch gives no interval'}.",
+        f"one stream. Whiskers: {'95 % interval' if lo == 'lo' else 'range over prompts; one launch gives no interval'}.",
         "Bars: "
         + "; ".join(f"{words.workload(r.workload)}, {words.arm(r.arm)}: {r.speedup:.2f}×" for r in best.itertuples())
         + ".",
@@ -129,6 +129,11 @@ def confounds(table: pd.DataFrame, compared: pd.DataFrame) -> Table | None:
 def verdict(table: pd.DataFrame) -> str:
     """Per workload the winner, or that there is none. In: `methods.winners`."""
     sentences = []
+    if len(table) and not table.known.any():
+        best = ", ".join(
+            f"{words.workload(r.workload)}: {words.arm(r.arm)} {r.speedup:.2f}×" for r in table.itertuples()
+        )
+        return f"Which method is best is not known yet: set `launches` to 3. Fastest so far: {best}. {_started(table)}"
     for r in table.itertuples():
         who = "no method" if r.arm == "baseline" else words.arm(r.arm)
         gain = "" if r.arm == "baseline" else f" ({r.speedup:.2f}×)"
@@ -137,7 +142,11 @@ def verdict(table: pd.DataFrame) -> str:
             f"{words.workload(r.workload)}: {who}{gain}"
             + (f", not distinguishable from {' and '.join(others)}" if others else "")
         )
-    return f"{'; '.join(sentences)}." if sentences else ""
+    return f"{'; '.join(sentences)}. {_started(table)}" if sentences else ""
+
+
+def _started(table: pd.DataFrame) -> str:
+    return f"{words.plural(int(table.launches.max()), 'launch')} per arm."
 
 
 def _capital(text: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from analysis.science.speedup import verdict
+from analysis.science.speedup import NOT_KNOWN, verdict
 from analysis.science.stats import NoiseFloor, geometric_mean
 from analysis.show import words
 from analysis.study import speculator
@@ -15,19 +15,44 @@ from analysis.study import speculator
 def noise_floor(floor: NoiseFloor) -> str:
     """What the noise floor is, and how it was measured."""
     if not floor.known:
-        return "The baseline was measured once, so there is no noise floor: raise repeats or launches."
-    return f"The baseline differs from itself by a factor of up to {floor.factor:.3f} ({floor.between}, {floor.pairs} comparisons)."
+        advice = floor.advice or "set `launches` to 3"
+        return (
+            "No arm was started twice, and no earlier study of this machine and engine says how much a restart changes, so "
+            f"there is no noise floor and no verdict: {advice}."
+        )
+    estimate = f" (95 % interval {floor.low:.3f} to {floor.high:.3f})" if floor.low == floor.low else ""
+    return (
+        f"Two arms that are the same differ by a factor of up to {floor.factor:.3f}{estimate} in 95 of 100 studies, by the"
+        f" {floor.between} on record ({floor.df:g} degree{'s' * (floor.df != 1)} of freedom)."
+    )
+
+
+def started(launches: int) -> str:
+    """What a headline with a number rests on: "2 launches per arm."."""
+    return f"{words.plural(launches, 'launch')} per arm."
 
 
 def best_k(table: pd.DataFrame) -> str:
     """One sentence for the recommendation. In: `speedup.recommend`."""
     parts = [
-        f"K = {r.k} for {words.workload(r.workload)} ({r.speedup:.2f}×)"
+        f"K = {r.k} for {words.workload(r.workload)} ({r.speedup:.2f}×{_others(r)})"
         if r.k
         else f"no drafter for {words.workload(r.workload)}"
-        for r in table.itertuples()
+        for r in table[table.k.notna()].itertuples()
     ]
-    return f"Use {'; '.join(parts)}."
+    unknown = [
+        f"{words.workload(r.workload)} (K = {r.best_k} was fastest, {r.best_speedup:.2f}×)"
+        for r in table[table.k.isna()].itertuples()
+    ]
+    text = f"Use {'; '.join(parts)}. " if parts else ""
+    text += f"Which K to use is {NOT_KNOWN} for {'; '.join(unknown)}. " if unknown else ""
+    return text + started(int(table.launches.max()))
+
+
+def _others(row) -> str:
+    """The other K that the data do not tell from the fastest."""
+    rest = [str(k) for k in row.among if k != row.k]
+    return f"; not distinguishable from K = {', '.join(rest)}" if rest else ""
 
 
 def speedup(paired: pd.DataFrame, floor: NoiseFloor) -> str:
@@ -37,14 +62,12 @@ def speedup(paired: pd.DataFrame, floor: NoiseFloor) -> str:
         parts = []
         for _, r in group.iterrows():
             interval = f" (95 % interval {r.lo:.2f} to {r.hi:.2f})" if r.lo == r.lo else ""
-            unclear = verdict(r, floor) == "not distinguishable"
+            said = {"not distinguishable": " (not distinguishable from the baseline)", NOT_KNOWN: f" ({NOT_KNOWN})"}
             parts.append(
-                f"{words.workload(r.workload)} {r.speedup:.2f}× as fast{interval}"
-                + (" (not distinguishable from the baseline)" if unclear else "")
+                f"{words.workload(r.workload)} {r.speedup:.2f}× as fast{interval}" + said.get(verdict(r, floor), "")
             )
         sentences.append(f"{words.arm(arm)} makes {', '.join(parts)}.")
-    tail = "" if paired.launches.max() > 1 else " One launch per arm: no interval."
-    return " ".join(sentences) + tail
+    return " ".join([*sentences, started(int(paired.launches.max()))])
 
 
 def variants(table: pd.DataFrame, targets: Mapping[str, str]) -> str:

@@ -103,7 +103,7 @@ def speedups(paired: pd.DataFrame, floor: NoiseFloor, headline: bool = False) ->
     """Speedup with interval or spread, the published ratio beside it, and what it is worth. In: `speedup.paired`."""
     has_interval = paired.lo.notna().any()
     lo, hi = ("lo", "hi") if has_interval else ("prompt_min", "prompt_max")
-    spread = "95 % over launches" if has_interval else "range over prompts"
+    spread = "95 % interval" if has_interval else "range over prompts"
     table = pd.DataFrame(
         {
             "workload": paired.workload,
@@ -118,11 +118,12 @@ def speedups(paired: pd.DataFrame, floor: NoiseFloor, headline: bool = False) ->
     )
     prompts, launches = int(paired.prompts.max()), int(paired.launches.max())
     note = (
-        f"{prompts} prompt{'s' * (prompts != 1)} a per workload, {launches} launch{'es' * (launches != 1)} per arm."
-        f" {sentences.noise_floor(floor)}"
+        f"{words.plural(prompts, 'prompt')} per workload, {sentences.started(launches)} {sentences.noise_floor(floor)}"
     )
     if not has_interval:
         note += " One launch per arm gives no interval: the range over prompts is a spread."
+    elif launches == 1:
+        note += " With one launch, the interval takes from earlier studies of this machine how much a restart changes."
     formats = {"speedup": _TIMES, "ratio of mean seconds": _TIMES, "baseline [s]": ".2f", "arm [s]": ".2f"}
     caption = "Speedup: geometric mean of paired per-prompt ratios; the articles publish the ratio of mean seconds"
     return Table(table, caption, formats, note, headline=headline)
@@ -140,7 +141,7 @@ def variants(table: pd.DataFrame, targets: Mapping[str, str]) -> Table:
             "AL": table.al,
             "step cost ρ": table.rho,
             "speedup": table.speedup,
-            "95 % over launches": spread,
+            "95 % interval": spread,
             "against main": table.ratio.where(table.verdict != ""),
             "verdict": table.verdict.replace("", None),
         }
@@ -180,7 +181,7 @@ def sweep(sweep: pd.DataFrame) -> Table:
 def recommendation(table: pd.DataFrame) -> Table:
     """Recommended K by workload. In: `speedup.recommend`."""
     return Table(
-        table.rename(columns={"k": "recommended K"}),
+        table.rename(columns={"k": "recommended K"}).assign(among=[", ".join(map(str, n)) or "–" for n in table.among]),
         "Recommended K: the smallest one that is within the noise floor of the fastest",
         {"speedup": _TIMES, "best_speedup": _TIMES},
         headline=True,

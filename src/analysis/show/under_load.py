@@ -112,12 +112,13 @@ def speeds(table: pd.DataFrame) -> Table:
 def winners(table: pd.DataFrame, floor: NoiseFloor) -> Table:
     """The fastest setting at each load. In: `load.winners`."""
     others = [", ".join(map(words.arm, names)) or "none" for names in table.as_good]
-    near = f"within {floor.factor - 1:.1%} of it" if floor.known else "as fast"
+    near = f"within {floor.factor - 1:.1%} of it" if floor.known else "as good"
+    others = others if floor.known else ["not known yet"] * len(table)
     return Table(
         table[[c for c in table if c not in {"as_good", "in_graphs"} or c in _known(table)]].assign(**{near: others}),
         "Which setting is fastest at which load",
         {"aggregate_tok_s": ".1f", "over_baseline": _TIMES},
-        "" if floor.known else "One launch per arm: how far a launch differs from itself is not known.",
+        "" if floor.known else "No arm was started twice: set `launches` to 3 to know which differences are real.",
     )
 
 
@@ -184,9 +185,15 @@ def sides(table: pd.DataFrame) -> str:
 def verdict(shares: pd.DataFrame, floor: NoiseFloor) -> str:
     """Whether one launch is as good as the best at every load. In: `load.one_for_all`, the floor under load."""
     judged = shares[shares.judged]
+    if not floor.known and len(judged):
+        best = judged.iloc[0]
+        return (
+            f"Which launch is as good as the best at every load is not known yet: no arm was started twice, so set `launches` to"
+            f" 3. Nearest so far is {words.arm(best.arm)}, with {best.worst:.0%} of the best at its worst load. 1 launch per arm."
+        )
     if judged.empty:
         return "No launch was measured inside the captured graphs at every load, so none can be named for all of them."
-    of = f"within the noise floor ({floor.factor:.3f}×) of" if floor.known else "at least as fast as"
+    of = f"within the noise floor ({floor.factor:.3f}×) of"
     good = judged[judged.within]
     if len(good):
         others = f" (also {', '.join(map(words.arm, good.arm.iloc[1:]))})" if len(good) > 1 else ""
@@ -205,7 +212,7 @@ def verdict(shares: pd.DataFrame, floor: NoiseFloor) -> str:
     return (
         text
         + (f" Not judged: {'; '.join(left)}." if left else "")
-        + ("" if floor.known else " One launch per arm, so a noise floor under load is not known.")
+        + (f" {words.plural(floor.launches, 'launch')} per arm." if floor.launches else "")
     )
 
 

@@ -30,6 +30,7 @@ HEADINGS: Mapping[str, str] = {
     "kv_tokens": "K/V cache [tokens]",
     "kv": "K/V cache",
     "best_k": "fastest K",
+    "among": "K that may be the fastest",
     "best_speedup": "speedup of the fastest K",
     "lo": "95 % from",
     "hi": "95 % to",
