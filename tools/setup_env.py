@@ -38,7 +38,7 @@ FAILURES = [  # what pip prints -> why, fix
         "check the network (behind a proxy: set HTTPS_PROXY), then run again",
     ),
     (
-        r"No matching distribution found|Could not find a version",
+        r"No matching distribution found|Could not find a version|ResolutionImpossible",  # the last: beside a constraint
         "the package index that pip uses has no such build for this machine and Python",
         "check `pip config list`: a mirror may lack it; or choose another lock (make setup LOCK=...)",
     ),
