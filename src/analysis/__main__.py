@@ -98,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _study(arguments) -> int:
-    from analysis import chapter
+    from analysis import chapter, sandbox
     from analysis.session import Session
     from analysis.study.study_file import load_study
 
@@ -121,6 +121,9 @@ def _study(arguments) -> int:
                 fix="Run the same command again: everything measured is kept.",
             )
         return 1
+    session = Session(study)
+    outcomes = session.store.folder / "outcomes.jsonl"
+    chapter.drop_old(study.study, file, outcomes, lambda: bool(session.not_run() and sandbox.available().ok))
     graph.run(study.study, file)
     print(f"Report: {_shown(REPORTS / study.study / 'index.html')}")
     if kept := Session(study).not_run():

@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
@@ -114,6 +115,24 @@ def chapters(study_file: str | Path | None = None) -> list[Path]:
     planned = plan.make(load_study(study_file))
     empty = {name for name, needs in plan.NEEDS.items() if needs and not planned.needed(name)}
     return [notebook for notebook in found if notebook.stem[3:] not in empty]
+
+
+def drop_old(study: str, study_file: str | Path, outcomes: Path, runnable: Callable[[], bool]) -> None:
+    """Mark what the graph would keep, going by its sources alone, though it is old.
+
+    That is the chapter of programs where one got an outcome since (``outcomes``: their file) or is waiting and could be
+    run now (``runnable``), and the page where a chapter of it is missing.
+    """
+    folder = REPORTS / study / "notebooks"
+    made = {notebook.stem[3:]: folder / notebook.name for notebook in chapters(study_file)}
+    programs = made.get("generated_python")
+    if programs and programs.is_file():
+        since = outcomes.is_file() and outcomes.stat().st_mtime > programs.stat().st_mtime
+        if since or runnable():
+            programs.unlink()
+    page = REPORTS / study / "index.html"
+    if page.is_file() and not all(path.is_file() for path in made.values()):
+        os.utime(page, (0, 0))
 
 
 def executed(study: str) -> list[Path]:

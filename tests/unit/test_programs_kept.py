@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import time
+
 import pytest
 
 from analysis import __main__ as command
-from analysis import sandbox
+from analysis import chapter, sandbox
 from analysis.errors import SandboxError
 from analysis.records.store import Store
 from analysis.sandbox import Availability
@@ -62,3 +65,36 @@ def test_they_are_run_once_a_wall_holds(study, monkeypatch):
     monkeypatch.setattr(Store, "outcomes", lambda _: {(r["cell_id"], r["index"]): r for r in kept})
     programs = Session(study).execute(required=True)
     assert len(kept) == len(programs) and set(programs.wall) == {"landlock"} and programs.passed.all()
+
+
+@pytest.fixture
+def made(monkeypatch, tmp_path):
+    """Executed chapters and page of the miniature, older than a minute, and where its outcomes would be."""
+    monkeypatch.setattr(chapter, "REPORTS", tmp_path)
+    study = tmp_path / "miniature"
+    (study / "notebooks").mkdir(parents=True)
+    for path in (*(study / "notebooks" / c.name for c in chapter.chapters("miniature")), study / "index.html"):
+        path.write_text("made")
+        os.utime(path, (time.time() - 60,) * 2)
+    return study
+
+
+def drop(made, runnable=False):
+    chapter.drop_old("miniature", "miniature", made / "outcomes.jsonl", lambda: runnable)
+    left = {path.stem for path in (made / "notebooks").iterdir()}
+    return {c.stem for c in chapter.chapters("miniature")} - left, (made / "index.html").stat().st_mtime == 0
+
+
+def test_the_same_study_again_makes_the_chapter_and_the_page_anew_where_a_kept_program_can_run(made):
+    assert drop(made) == (set(), False)
+    assert drop(made, runnable=True) == ({"06_generated_python"}, True)
+
+
+def test_outcomes_that_came_later_make_the_chapter_and_the_page_anew(made):
+    (made / "outcomes.jsonl").write_text("")
+    assert drop(made) == ({"06_generated_python"}, True)
+
+
+def test_a_chapter_that_was_removed_makes_the_page_anew(made):
+    (made / "notebooks" / "03_k_sweep.ipynb").unlink()
+    assert drop(made) == ({"03_k_sweep"}, True)
