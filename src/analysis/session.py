@@ -104,6 +104,10 @@ class Session:
         text = campaign.ensure(self.plan, wanted, self.store)
         Line().show(text, final=True)
 
+    def lines(self) -> list[dict[str, Any]]:
+        """Every line on the study's measurements, oldest first: those that count, were set aside or failed."""
+        return self.store.lines("cells")
+
     def frames(self, chapter: str) -> Frames:
         """Tidy frames of the cells that a chapter reads."""
         return self.store.frames(self.plan.needed(chapter))

@@ -66,7 +66,8 @@ def paired_frame(rows):
     """rows: (variant, k, workload, speedup, lo, hi)"""
     table = pd.DataFrame(rows, columns=["variant", "k", "workload", "speedup", "lo", "hi"])
     return table.assign(
-        arm=[f"mtp-k{k}" + ("" if v == "main" else f"@{v}") for v, k in zip(table.variant, table.k, strict=True)]
+        launches=2,
+        arm=[f"mtp-k{k}" + ("" if v == "main" else f"@{v}") for v, k in zip(table.variant, table.k, strict=True)],
     )
 
 

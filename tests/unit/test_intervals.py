@@ -36,7 +36,8 @@ def test_one_arm_alone_shows_its_launches_drift_included(build):
 
 
 def test_arms_with_unequal_launches_give_what_they_have(build):
-    # k4 has one start, and so no residual; k0 and k2 differ by 0.02 and then by 0.06: d = ±0.02 about its mean: a restart has ±0.01 in four starts, one degree
+    # k4 has one start, and so no residual. k0 and k2 differ by 0.02, then by 0.06, which is ±0.02 about the mean: the
+    # residuals are ±0.01 in four starts, with one degree of freedom
     found = intervals.spread(build.requests(*starts(k0=[0.0, 0.0], k2=[0.02, 0.06], k4=[3.0])))
     assert (found.restart, found.df) == (pytest.approx(0.02), 1)
 

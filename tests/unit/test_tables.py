@@ -155,7 +155,7 @@ def test_the_load_table_and_its_sentence(build):
     assert len(cells_of(under_load.speeds(table))) == 4
     assert under_load.reading(table) == (
         "At 4 streams baseline gives 32 tok/s, 3.2 times its single stream, "
-        "MTP with K = 4 gives 40 tok/s, 2.0 times its single stream (means over workloads)."
+        "MTP with K = 4 gives 40 tok/s, 2.0 times its single stream (means over workloads). 1 launch per arm."
     )
 
 
@@ -349,7 +349,7 @@ SIDE = pd.DataFrame(
         ("py_code", 4, "moe", 4.0, 2.0, 2.0, 1.9, 2.1, 0.625, "less"),
     ],
     columns=["workload", "k", "variant", "al", "rho", "speedup", "lo", "hi", "ratio", "verdict"],
-)
+).assign(launches=3)
 TARGETS = {"main": "dense", "moe": "experts"}
 
 
@@ -361,7 +361,7 @@ def test_variants_stand_side_by_side_with_the_names_of_their_targets():
     ]
     assert sentences.variants(SIDE, TARGETS) == (
         "At K = 4 experts accepts 4.00 tokens per step for 2.00 baseline steps, dense 4.00 for 1.25: its speedup is 0.62 "
-        "times the other's, distinguishable on 1 of 1 workloads."
+        "times the other's, distinguishable on 1 of 1 workloads. 3 launches per arm."
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
@@ -165,23 +166,14 @@ def _launch(plan: Plan, arm: Arm, number: int, store: Store, tracker: Tracker) -
                 "provenance": provenance.collect(plan.study.hash),
             },
         )
-        # a machine that is never quiet ends all the same
-        spare = max(1, len(todo) // 10) if plan.study.remeasure else 0
-        for cell in todo:
+        spare = _spare(len(todo)) if plan.study.remeasure else 0
+        queue = deque((cell, plan.study.remeasure) for cell in todo)
+        while queue:
+            cell, left = queue.popleft()
             tracker.cell(cell)
             try:
-                with _diagnosed(server, f"measuring {cell.label}"):
-                    for left in range(plan.study.remeasure, -1, -1):
-                        with state.Watch(str(log.parent.resolve())) as watch:
-                            record, answers = _cell(cell, filler.cell(cell), client, server, tracker)
-                        disturbed = "; ".join(filter(None, (state.disturbance(watch.state), record["disturbed"])))
-                        record |= {"state": watch.state, "disturbed": disturbed}
-                        compiled = _compiled(record)
-                        reason = compiled or (record["disturbed"] if spare else "")
-                        if not reason or not left:
-                            break
-                        spare -= not compiled  # a kernel is compiled once, so this ends by itself
-                        store.append(_line(cell, launch_id, "set aside", reason, record))
+                with _diagnosed(server, f"measuring {cell.label}"), state.Watch(str(log.parent.resolve())) as watch:
+                    record, answers = _cell(cell, filler.cell(cell), client, server, tracker)
             except StudyError as error:
                 store.append(_failure(cell, launch_id, error))
                 if not server.alive():
@@ -191,10 +183,23 @@ def _launch(plan: Plan, arm: Arm, number: int, store: Store, tracker: Tracker) -
                     break  # the rest of this launch's cells would wait as well: the next run measures them
                 client = connect()
                 continue
+            disturbed = "; ".join(filter(None, (state.disturbance(watch.state), record["disturbed"])))
+            record |= {"state": watch.state, "disturbed": disturbed}
+            compiled = _compiled(record)
+            if left and (reason := compiled or (disturbed if spare else "")):
+                spare -= not compiled  # a kernel is compiled once, so this ends by itself
+                store.append(_line(cell, launch_id, "set aside", reason, record))
+                queue.append((cell, left - 1))  # after the others, when what disturbed it may have ended
+                continue
             kept = [_request(cell, launch_id, a, plan.study.publish_text) for a in answers]
             store.append(_line(cell, launch_id, "ok", "", record), kept)
             tracker.finished(cell, record["wall_s"])
     return failed
+
+
+def _spare(cells: int) -> int:
+    """How many disturbed cells of a launch are measured again: a quarter, so that a machine that is never quiet ends too."""
+    return max(2, cells // 4)
 
 
 def _compiled(record: dict) -> str:

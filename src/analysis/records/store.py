@@ -229,7 +229,9 @@ class Store:
         to._append("requests.jsonl", [r for own in requests.values() for r in own])
         if outcomes := [r for key, r in self.outcomes().items() if key[0] in good]:
             to._append("outcomes.jsonl", outcomes)
-        to._append("cells.jsonl", [{**r, "requests_hash": sound.hash_of(requests[i])} for i, r in good.items()])
+        aside = [r for r in self._records["cells"] if r["status"] == "set aside" and r["cell_id"] in good]
+        kept_lines = [{**r, "requests_hash": sound.hash_of(requests[i])} for i, r in good.items()]
+        to._append("cells.jsonl", aside + kept_lines)
         (to.folder / "study.yaml").write_text(study_file, encoding="utf-8")
         return len(good)
 

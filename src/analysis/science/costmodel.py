@@ -84,7 +84,7 @@ def side_by_side(paired: pd.DataFrame, costs: pd.DataFrame, floor: NoiseFloor) -
     """Variants at equal K: what a step brings, what it costs, what is gained, and whether the gain differs from main's.
 
     In: `speedup.paired`, `step_cost`, the noise floor. Out: one row per workload, K and variant that main has too: al, rho,
-    speedup, lo, hi, ratio (its speedup over main's), verdict ("" for main; more | less | not distinguishable | not known yet:
+    speedup, lo, hi, launches, ratio (its speedup over main's), verdict ("" for main; more | less | not distinguishable | not known yet:
     intervals that do not overlap, or where there are none a ratio beyond the noise floor). Empty where there is one variant.
     """
     table = paired.merge(costs[[*KEYS, "al", "rho"]], on=KEYS)
@@ -95,9 +95,8 @@ def side_by_side(paired: pd.DataFrame, costs: pd.DataFrame, floor: NoiseFloor) -
     table["verdict"] = [_against_main(r, floor) for r in table.itertuples()]
     table = table[table.groupby(place).variant.transform("size") > 1]
     table = table.assign(other=table.variant != "main").sort_values(["workload", "k", "other", "variant"])
-    return table[["workload", "k", "variant", "al", "rho", "speedup", "lo", "hi", "ratio", "verdict"]].reset_index(
-        drop=True
-    )
+    columns = ["workload", "k", "variant", "al", "rho", "speedup", "lo", "hi", "launches", "ratio", "verdict"]
+    return table[columns].reset_index(drop=True)
 
 
 def _against_main(row: Any, floor: NoiseFloor) -> str:

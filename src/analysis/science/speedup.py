@@ -183,7 +183,7 @@ def concurrency(cells: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFrame:
 
     Out: aggregate [tok/s] = completion tokens / wall seconds of the cell; per_request [tok/s] mean and sd over requests;
     scaling = aggregate / aggregate at the lowest level; over_baseline = aggregate / the baseline's at the same level, with
-    lo, hi (95 % over launches, NaN for one); in_graphs: one of `graphs.SIDES`; way: how the engine chooses K. The main
+    lo, hi (95 % over launches, NaN for one), launches; in_graphs: one of `graphs.SIDES`; way: how the engine chooses K. The main
     arms come first.
     """
     level = ["variant", "arm", "k", "workload", "concurrency"]
@@ -195,6 +195,7 @@ def concurrency(cells: pd.DataFrame, requests: pd.DataFrame) -> pd.DataFrame:
         requests=("requests", "sum"),
         preemptions=("preemptions", "sum"),
         cells=("cell_id", "size"),
+        launches=("launch", "nunique"),
         in_graphs=("in_graphs", lambda sides: sides.iloc[0] if sides.nunique() == 1 else "not known"),
         way=("way", "first"),
     )

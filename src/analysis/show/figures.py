@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from analysis.science.speedup import recommend
 from analysis.science.stats import NoiseFloor
 from analysis.show import drawing, words
 from analysis.show.drawing import Axes
@@ -89,14 +90,16 @@ def speedup_by_k(sweep: pd.DataFrame, floor: NoiseFloor, stamp: str) -> Figure:
     )
     live, still = drawing.lines(sweep, "k", "speedup", "workload", axes, drawing.workload_style, lo=lo, hi=hi)
     best = sweep.loc[sweep.groupby("workload").speedup.idxmax()].sort_values("speedup", ascending=False)
-    named = ", ".join(f"K = {r.k} for {words.workload(r.workload)}" for r in best.itertuples())
+    among = recommend(sweep, floor).set_index("workload").among
+    best = best.assign(named=[_either(among[r.workload] or (r.k,)) for r in best.itertuples()])
+    named = ", ".join(f"{r.named} for {words.workload(r.workload)}" for r in best.itertuples())
     return Figure(
         live,
         still,
         (
             f"The fastest K depends on the work: {named}"
-            if best.k.nunique() > 1
-            else f"K = {best.k.iloc[0]} is fastest for every workload"
+            if best.named.nunique() > 1
+            else f"{best.named.iloc[0]} is fastest for every workload"
         )
         + _so_far(floor),
         f"Geometric mean of paired per-prompt ratios of seconds per token, one stream. {whiskers} {_band_text(floor)}",
@@ -228,6 +231,12 @@ def _whiskers(table: pd.DataFrame) -> tuple[str, str, str]:
     if table.lo.notna().any():
         return "lo", "hi", f"Whiskers: 95 % interval. {words.plural(int(table.launches.max()), 'launch')} per arm."
     return "prompt_min", "prompt_max", "Whiskers: range over prompts. One launch gives no interval."
+
+
+def _either(ks: tuple[int, ...]) -> str:
+    """``K = 4``, or ``K = 2, 4 or 8`` where the data do not tell which."""
+    *most, last = map(str, ks)
+    return f"K = {', '.join(most)} or {last}" if most else f"K = {last}"
 
 
 def _so_far(floor: NoiseFloor) -> str:

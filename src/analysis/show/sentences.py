@@ -83,7 +83,10 @@ def variants(table: pd.DataFrame, targets: Mapping[str, str]) -> str:
                 f"steps, {targets['main']} {main.al.mean():.2f} for {main.rho.mean():.2f}: its speedup is "
                 f"{geometric_mean(own.ratio):.2f} times the other's, distinguishable on {differ} of {len(own)} workloads"
             )
-    return f"{'; '.join(sentences)}." if sentences else "One variant: nothing to compare."
+    if not sentences:
+        return "One variant: nothing to compare."
+    unknown = f" Which of them differ is {NOT_KNOWN}: set `launches` to 3." if NOT_KNOWN in set(table.verdict) else ""
+    return f"{'; '.join(sentences)}. {started(int(table.launches.max()))}{unknown}"
 
 
 def late(late: pd.DataFrame) -> str:

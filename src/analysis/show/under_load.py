@@ -157,7 +157,8 @@ def reading(table: pd.DataFrame) -> str:
         for r in top.itertuples()
     )
     return (
-        f"At {int(top.concurrency.iloc[0])} streams {', '.join(speeds)} (means over workloads). {sides(table)}".strip()
+        f"At {int(top.concurrency.iloc[0])} streams {', '.join(speeds)} (means over workloads)."
+        f" {words.plural(int(table.launches.max()), 'launch')} per arm. {sides(table)}".strip()
     )
 
 

@@ -123,6 +123,9 @@ HEADINGS: Mapping[str, str] = {
     "less_kv": "K/V cache given up",
     "cost": "cost per million tokens",
     "gain": "speedup at this load",
+    "set_aside": "set aside",
+    "label": "measurement",
+    "kept_tok_s": "in the record that counts [tokens/s]",
 }
 
 

@@ -284,7 +284,8 @@ class Study(Frozen):
         (), description="answer lengths, at the longest context if there is one (chapter 10)"
     )
     remeasure: Annotated[int, Field(ge=0, le=5)] = Field(
-        1, description="how often a measurement on a disturbed machine is made again; a tenth of a launch at most"
+        1,
+        description="how often a measurement on a disturbed machine is made again, after the others; a quarter of a launch at most",
     )
     warmup: Annotated[int, Field(ge=0)] = 1
     request_minutes: PositiveFloat = Field(15, description="time limit of one request")
