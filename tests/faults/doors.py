@@ -118,7 +118,7 @@ def damaged(seed: bytes, others: list[bytes], dice: random.Random) -> bytes:
     """A seed with one to four damages: cut, doubled, swapped, moved, overwritten, or a value replaced by an odd one."""
     data = seed
     for _ in range(dice.choice((1, 1, 1, 2, 4))):
-        data = dice.choice((_flip, _cut, _double, _insert, _truncate, _lines, _value, _value, _splice))(
+        data = dice.choice((_flip, _cut, _double, _insert, _truncate, _lines, _value, _structure, _structure, _splice))(
             data, others, dice
         )
     return data[:300_000]
@@ -169,6 +169,56 @@ def _value(data, others, dice):
         return _insert(data, others, dice)
     at = dice.choice(found)
     return data[: at.start()] + dice.choice(ODD) + data[at.end() :]
+
+
+def _structure(data, others, dice):
+    """A JSON object of one line or file: a key goes, or a value becomes one of another kind."""
+    lines = data.split(b"\n")
+    at = dice.randrange(len(lines))
+    for number in (at, *range(len(lines))):
+        try:
+            value = json.loads(lines[number])
+        except (ValueError, RecursionError):
+            continue
+        inside = value
+        for _ in range(dice.randrange(4)):
+            below = list(inside.values()) if isinstance(inside, dict) else inside if isinstance(inside, list) else []
+            if not (choices := [v for v in below if isinstance(v, dict | list) and v]):
+                break
+            inside = dice.choice(choices)
+        if not isinstance(inside, dict | list) or not inside:
+            continue
+        key = dice.choice(list(inside)) if isinstance(inside, dict) else dice.randrange(len(inside))
+        if dice.random() < 0.3:
+            del inside[key]
+        else:
+            inside[key] = dice.choice(VALUES)
+        lines[number] = json.dumps(value).encode()
+        return b"\n".join(lines)
+    return _value(data, others, dice)
+
+
+VALUES = (
+    None,
+    True,
+    -1,
+    0,
+    10**20,
+    1.5,
+    "",
+    "x",
+    "\ud800",
+    [],
+    {},
+    [[]],
+    [None],
+    ["x"],
+    {"x": 1},
+    [1, 2],
+    "../..",
+    "1",
+    float("nan"),
+)
 
 
 def _splice(data, others, dice):
@@ -240,6 +290,9 @@ def records(folder: Path) -> Iterator[tuple[list[bytes], Take]]:
     for launch in {launch for _, launch in kept}:
         shutil.copytree(RECORDS / "launches" / launch, study / "launches" / launch)
     files = sorted(path for path in study.rglob("*") if path.is_file())
+    for path in files:
+        if path.suffix == ".json":
+            path.write_text(json.dumps(json.loads(path.read_text())))
     whole = {path: path.read_bytes() for path in files}
     wanted = [cell for cell in made.cells if cell.id in {id_ for id_, _ in kept}]
 

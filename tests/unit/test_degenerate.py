@@ -74,7 +74,7 @@ def test_what_is_no_json_is_never_written(value, tmp_path):
 
 def test_a_marked_cell_is_told_beside_its_launch(tmp_path):
     store = Store("demo", root=tmp_path)
-    store.write_launch("l", {"arm": "baseline", "facts": {}, "causes": []})
+    store.write_launch("l", {"arm": "baseline", "k": 0, "facts": {}, "causes": []})
     sign = signs("timing", [Text("!!!!" * 20)])
     found = store._launch("l", [{"cell_id": "a", "launch_id": "l", "label": "baseline · py_code", "causes": sign}])
     table = tables.causes(pd.DataFrame([found])).frame

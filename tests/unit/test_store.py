@@ -236,6 +236,31 @@ def test_a_damaged_launch_is_measured_again_and_named(kept, build, cells):
     assert any(damage.file.endswith("l1/launch.json") for damage in again.damage())
 
 
+@pytest.mark.parametrize(
+    "content, why",
+    [
+        ("{}", "'k' is missing"),
+        ('{"arm": "baseline", "launch": 1, "k": "0", "facts": {}}', "'k' is '0', not a count"),
+        ('{"arm": "baseline", "launch": 1, "k": 0, "facts": []}', "'facts' is [], not an object"),
+        (
+            '{"arm": "baseline", "launch": 1, "k": 0, "facts": {"capture_sizes": "all"}}',
+            "'facts.capture_sizes' is of another kind",
+        ),
+        (
+            '{"arm": "baseline", "launch": 1, "k": 0, "facts": {}, "causes": [1]}',
+            "'causes' is [1], not a list of causes",
+        ),
+    ],
+)
+def test_a_launch_with_a_part_of_another_kind_is_named(kept, build, cells, content, why):
+    kept.append(record(cells[0]), [request(build, cells[0])])
+    kept.write_launch("l1", {"facts": {}, **launch(cells[0])})
+    file(kept, "launches/l1/launch.json").write_text(content)
+    again = Store("demo", root=kept.folder.parent)
+    assert again.complete() == set() and why in str(again.damage()[0])
+    assert again.frames(cells).cells.empty
+
+
 def test_records_of_another_study_are_refused(kept, tmp_path):
     kept.write_study({"stamp": "measured"})
     (tmp_path / "demo").rename(tmp_path / "other")
@@ -477,7 +502,7 @@ def test_the_study_record_is_replaced_as_a_whole(kept):
 
 def test_a_published_run_holds_its_cells_and_the_file_that_replays_them(kept, build, cells, tmp_path):
     kept.write_study({"parameters": {}, "provenance": {"commit": "abc"}})
-    kept.write_launch("l1", {"arm": "baseline"})
+    kept.write_launch("l1", {"arm": "baseline", "k": 0, "facts": {}})
     for cell in cells:
         kept.append(record(cell), [request(build, cell)])
     reference = Store("demo", root=tmp_path / "reference")

@@ -13,6 +13,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
+from analysis.servers.facts import StartupFacts
+
 Record = dict[str, Any]
 LARGEST = 2**53
 """Of a count: what every reader of JSON keeps exactly."""
@@ -52,6 +56,18 @@ def read(content: bytes, shown: str) -> tuple[list[Record], list[Damage]]:
         except ValueError as error:
             damage.append(Damage(shown, number, str(error)))
     return records, damage
+
+
+def whole(text: bytes, kind: str) -> Record:
+    """A file of one JSON object: of a launch or of a study. Raises ValueError with what is wrong, in words."""
+    record = parsed(text)
+    _check(record, kind)
+    known = {name: value for name, value in record.get("facts", {}).items() if name in StartupFacts.model_fields}
+    try:
+        StartupFacts.model_validate(known)
+    except ValidationError as error:
+        raise ValueError(f"'facts.{error.errors()[0]['loc'][0]}' is of another kind") from None
+    return record
 
 
 def parsed(text: bytes) -> Record:
@@ -131,18 +147,41 @@ TEXT = (lambda value: isinstance(value, str), "text")
 COUNTS = (lambda value: isinstance(value, list) and all(map(_is_count, value)), "a list of counts")
 LAUNCH = (lambda value: isinstance(value, str) and bool(_LAUNCH_ID.fullmatch(value)), "the name of a launch")
 
+OBJECT = (lambda value: isinstance(value, dict), "an object")
+WHOLE = (_is_whole, "a whole number")
+CAUSES = (
+    lambda value: (
+        isinstance(value, list) and all(isinstance(c, dict) and isinstance(c.get("cause"), str) for c in value)
+    ),
+    "a list of causes",
+)
+
 _KEYS = {
+    "launch": ("k", "facts"),
+    "study": ("study", "format"),
     "cells": ("cell_id", "launch_id", "status"),
     "requests": ("cell_id", "launch_id"),
     "outcomes": ("cell_id", "index"),
 }
 _FIELDS: dict[str, dict[str, tuple]] = {
+    "launch": {
+        **dict.fromkeys(("arm", "variant", "command", "target", "speculator"), TEXT),
+        **dict.fromkeys(("ready_s", "first_request_s"), SECONDS),
+        **dict.fromkeys(("facts", "provenance", "env"), OBJECT),
+        "k": COUNT,
+        "launch": COUNT,
+        "causes": CAUSES,
+    },
+    "study": {"study": TEXT, "format": COUNT, "provenance": OBJECT, "parameters": OBJECT, "stamp": TEXT},
     "cells": {
         "cell_id": TEXT,
         "launch_id": LAUNCH,
         "status": TEXT,
         "per_position": COUNTS,
         "wall_s": SECONDS,
+        "causes": CAUSES,
+        "label": TEXT,
+        "reason": TEXT,
         **dict.fromkeys(
             ("requests", "prompt_tokens", "completion_tokens", "drafts", "draft_tokens", "accepted"), COUNT
         ),
@@ -154,7 +193,7 @@ _FIELDS: dict[str, dict[str, tuple]] = {
         "launch_id": LAUNCH,
         "index": COUNT,
         "prompt_id": TEXT,
-        "seed": (_is_whole, "a whole number"),
+        "seed": WHOLE,
         "stream": COUNT,
         "seconds": SECONDS,
         "ttft": SECONDS,

@@ -317,7 +317,7 @@ class Store:
         if not path.exists():
             return {}, None
         try:
-            return sound.parsed(path.read_bytes()), None
+            return sound.whole(path.read_bytes(), path.stem), None
         except ValueError as error:
             return {}, sound.Damage(self._shown(path), 0, str(error))
 

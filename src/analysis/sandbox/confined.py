@@ -187,7 +187,7 @@ def _watched(command, confined: Confined, given, limits: Limits, storage: str) -
 
 def _traces(events: list[dict], trouble: str, stopped: str, seconds: float, shown: Mapping[str, str]) -> Traces:
     """The harness's report as one object; a report without its last line is that of a program that ended the harness."""
-    by_name = {event.get("event"): event for event in events}
+    by_name = {event["event"]: event for event in events if isinstance(event.get("event"), str)}
     parsed, ended = by_name.get("parsed", {}), by_name.get("ended")
     ended = ended if ended and all(isinstance(ended.get(key, ""), kind) for key, kind in ENDED.items()) else None
     traces = Traces(started="started" in by_name, parsed=parsed.get("ok") is True, stopped=stopped, trouble=trouble)
