@@ -51,6 +51,7 @@ CELLS = pa.DataFrameSchema(
         "prefix_hits": _COUNT,
         "preemptions": _COUNT,
         "in_graphs": pa.Column(str, pa.Check.isin(SIDES)),
+        "energy_j": pa.Column(float, pa.Check.ge(0), nullable=True),  # of the GPU; NaN where no counter was readable
     },
     coerce=True,
     strict="filter",
@@ -101,6 +102,7 @@ DEFAULTS: dict[str, Any] = {
     "output_tokens": 0,
     "way": "",
     "in_graphs": "not known",
+    "energy_j": float("nan"),
     "thinks": "",
     "thought_tokens": 0,
     "thought_steps": 0,

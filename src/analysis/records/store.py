@@ -401,4 +401,5 @@ def _keys(cell: Cell, record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _counts(record: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in record.items() if key != "per_position"}
+    energy = (record.get("state") or {}).get("energy_j", float("nan"))
+    return {**{key: value for key, value in record.items() if key != "per_position"}, "energy_j": energy}

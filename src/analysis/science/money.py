@@ -27,14 +27,19 @@ class Assumptions:
     api_prices: tuple[float, ...] = (0.5, 2.0, 10.0)
 
     @classmethod
-    def of(cls, costs: Mapping[str, Any]) -> Assumptions:
-        """Assumptions with some of them replaced. Raises ParamsError for a name that is none, or a wrong value."""
+    def of(cls, costs: Mapping[str, Any], measured_watts: float | None = None) -> Assumptions:
+        """Assumptions with some of them replaced; watts are the measured ones where the study states none.
+
+        Raises ParamsError for a name that is none, or a wrong value.
+        """
         if unknown := sorted(set(costs) - {f.name for f in fields(cls)}):
             raise ParamsError(
                 f"'costs.{unknown[0]}' is not an assumption.",
                 why=f"There are {', '.join(f.name for f in fields(cls))}.",
                 fix="Correct the parameter costs.",
             )
+        if measured_watts is not None:
+            costs = {"watts": measured_watts, **costs}
         try:
             return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in costs.items()})
         except TypeError as error:
