@@ -195,7 +195,7 @@ def test_what_the_code_imports_is_a_declared_dependency():
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.level == 0:
                 names = [node.module]
-            for name in {full.partition(".")[0] for full in names}:
+            for name in {full.partition(".")[0] for full in names} - {p.stem for p in path.parent.glob("*.py")}:
                 if name in sys.stdlib_module_names or name == "analysis":
                     continue
                 offered = {canonicalize_name(one) for one in providers.get(name, [name])}

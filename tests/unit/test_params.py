@@ -205,13 +205,18 @@ def test_a_mistyped_study_name_is_corrected():
         "? [a, b]\n: c",
         "\x00",
         "seed: " + "9" * 5000,
-        "[" * 3000,
+        "[" * 29,
     ],
     ids=lambda t: repr(t[:24]),
 )
 def test_a_file_that_is_not_yaml_is_one_clear_error(tmp_path, text):
     with pytest.raises(ParamsError, match="study.yaml is not YAML"):
         study_file.load_study(write(tmp_path, text))
+
+
+def test_brackets_without_end_are_refused_at_once(tmp_path):
+    with pytest.raises(ParamsError, match="nested more than 30 deep"):
+        study_file.load_study(write(tmp_path, "[" * 3000))
 
 
 @pytest.mark.parametrize("text", ["", "- a\n- b", "just words", "42"])
