@@ -1,7 +1,7 @@
 """Whether a 95 % interval holds the truth in 95 of 100 studies: simulated studies whose truth is known.
 
-Variances as measured on the miniature: a restart 0.068 on the log scale, drift between launches 0.10, the gain of an arm
-between prompts 0.12, a repeat 0.05. Six prompts, two repeats, five arms.
+Standard deviations on the log scale: a restart 0.068, as measured on the miniature; chosen: drift between launches 0.10, the
+gain of an arm between prompts 0.12, a repeat 0.05. Six prompts, two repeats, five arms.
 """
 
 import numpy as np
