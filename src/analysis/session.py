@@ -73,8 +73,9 @@ class Session:
         return Table(pd.DataFrame(rows.items(), columns=["parameter", "value"]), "The study as validated")
 
     def targets(self) -> dict[str, str]:
-        """Variant -> name of its target, the last part of a hub id or folder."""
-        return {a.variant: a.target.model.rstrip("/").rsplit("/", 1)[-1] for a in self.plan.arms}
+        """Variant -> name of its target, the last part of a hub id or folder; with the variant where main has the same."""
+        names = {a.variant: a.target.model.rstrip("/").rsplit("/", 1)[-1] for a in self.plan.arms}
+        return {v: f"{name} ({v})" if v != "main" and name == names["main"] else name for v, name in names.items()}
 
     def preflight(self) -> Table:
         """The table of checks; `ensure` stops where one fails and something must be launched."""

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis import session
 from analysis.science import acceptance, generated, losslessness, speedup
 from analysis.science.stats import NoiseFloor
 from analysis.servers import facts
@@ -387,3 +388,8 @@ def test_late_first_tokens_are_told_with_their_cause(build):
         "1 request waited unusually long for the first token: baseline, Python code, launch 1, repeat 3: 0.80 s (median of the arm 0.05 s)."
     )
     assert sentences.late(late[:0]) == "No request waited unusually long for its first token."
+
+
+def test_a_variant_of_the_same_target_is_told_by_its_own_name():
+    made = session.open_study("h200-load", records="reference")
+    assert made.targets() == {"main": "gemma-4-26B-A4B-it", "cover": "gemma-4-26B-A4B-it (cover)"}
