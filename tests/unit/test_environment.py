@@ -52,8 +52,9 @@ def test_no_form_of_a_launch_shows_a_secret(kind):
 
 
 def test_a_command_in_the_records_has_none_of_this_machines_folders(monkeypatch, tmp_path):
-    monkeypatch.setattr(backend, "HOME", tmp_path)
-    models = [f"{tmp_path}/data/cache/shapes/m", f"{backend.ROOT}/data/miniature/dense"]
+    home = tmp_path / "Übung 測定"
+    monkeypatch.setattr(backend, "HOME", home)
+    models = [f"{home}/data/cache/shapes/m", f"{backend.ROOT}/data/miniature/dense"]
     command = ["/opt/x/bin/python3.12", "-m", "serve", *models]
     assert backend.shown(command) == "python -m serve data/cache/shapes/m data/miniature/dense"
 

@@ -30,7 +30,7 @@ def sweep(folders: set[str], arms: Iterable[Arm] = ()) -> list[int | str]:
 
 def shown(command: list[str]) -> str:
     """A command as it is kept in records: without this machine's folders and without secrets."""
-    text = shlex.join(environment.shown_words(command))
+    words = environment.shown_words(command)
     for folder in sorted({HOME, ROOT}, key=lambda path: -len(str(path))):
-        text = text.replace(f"{folder}/", "")
-    return re.sub(r"\S*/bin/python[\d.]*", "python", text, count=1)
+        words = [word.replace(f"{folder}/", "") for word in words]  # before quoting: a folder may have blanks
+    return re.sub(r"\S*/bin/python[\d.]*", "python", shlex.join(words), count=1)
