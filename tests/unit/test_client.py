@@ -6,6 +6,7 @@ Each fault stands beside its nearest sound neighbour: the smallest violation is 
 import gzip
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,25 @@ def test_a_connection_is_kept_between_requests_and_opened_anew_where_the_server_
             time.sleep(0.05)
         client.close()
         assert len(script.connections) == (3 if hangs_up else 1)
+
+
+def test_what_is_told_of_ended_requests_is_of_this_measurement_alone():
+    asked, told = cell(), []
+    requests = tuple(Request("p", f"hello {i}", i, i % 2) for i in range(6))
+
+    def slow():
+        time.sleep(0.3)  # longer than the client waits between two looks
+        yield from sound(8)
+
+    with serving(slow) as (url, _):
+        client = Client(url, LIMIT)
+        client.ask(asked, asked.requests[0])  # a warm-up counts for nobody
+        for _ in range(2):
+            told.append([])
+            client.send(replace(asked, requests=requests), told[-1].append)
+        client.close()
+    for one in told:
+        assert one == sorted(set(one)) and one[0] > 0 and one[-1] <= 6
 
 
 def test_a_chunked_answer_that_is_cut_is_a_broken_connection():
