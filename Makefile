@@ -20,7 +20,9 @@ help: ## this list
 setup: ## make .venv from the lock that fits this machine (does nothing when it is there)
 	$(setup)
 	@# outputs of notebooks are no change of the study: git config --remove-section filter.nbstripout undoes it
-	if [ -e .git ]; then git config filter.nbstripout.clean "'$$(cd "$(VENV)" && pwd)/bin/python' -m nbstripout --keep-id" || true; fi
+	@# without the environment (make clean) notebooks pass as they are
+	if [ -e .git ]; then p="$$(cd "$(VENV)" && pwd)/bin/python"; \
+	  git config filter.nbstripout.clean "if [ -x '$$p' ]; then '$$p' -m nbstripout --keep-id; else cat; fi" || true; fi
 
 study: setup ## measure, run every notebook, write reports/<study>/index.html
 	$(py) -m analysis study "$(PARAMS)"
