@@ -111,7 +111,7 @@ def record(root, study, launches, cores=2, seconds=lambda launch: 1.0):
         facts = {"vllm_version": "0.32.0"}
         store.write_launch(
             name,
-            {"arm": "baseline", "variant": "main", "launch": n, "facts": facts}
+            {"arm": "baseline", "variant": "main", "k": 0, "launch": n, "facts": facts}
             | {"provenance": {"cpu": "a CPU", "cores": cores, "gpus": []}},
         )
         for experiment in ("timing", "greedy"):
