@@ -208,8 +208,9 @@ def test_a_cell_disturbed_for_a_while_is_measured_again_after_the_others_on_a_qu
     assert "the host" not in lines[again[1]]["disturbed"]
     total, rows = kept.summary(own, lines).iloc[0], kept.apart(lines)
     assert (total.planned, total.measured, total.failed) == (len(own), len(own), 0)
-    assert rows.label.iloc[0] == lines[1]["label"] and rows.reason.iloc[0] == lines[1]["reason"]
-    assert rows.tok_s.iloc[0] == pytest.approx(lines[1]["completion_tokens"] / lines[1]["wall_s"])
+    (row,) = rows[rows.label == lines[1]["label"]].itertuples()  # a busy machine may set others aside, too
+    assert row.reason == lines[1]["reason"]
+    assert row.tok_s == pytest.approx(lines[1]["completion_tokens"] / lines[1]["wall_s"])
 
 
 def test_a_measurement_that_a_kernel_was_compiled_in_is_set_aside_and_measured_again(study):
