@@ -170,15 +170,8 @@ def _run(arm: Arm, command: list[str], log: Path, progress: Progress) -> None:
 
 def _with_env(arm: Arm, command: list[str]) -> tuple[list[str], dict[str, str]]:
     """The command with secrets and references by name alone (``ps`` shows no value), and the environment that has them."""
-    by_name = {
-        k: v for k, v in arm.server.env.items() if environment.secret(k, v) or environment.REFERENCE.fullmatch(v)
-    }
-    listed = {f"{k}={v}": k for k, v in by_name.items()}
-    words = [
-        listed.get(word, word) if before == "-e" else word
-        for before, word in zip(["", *command], command, strict=False)
-    ]
-    return words, {**os.environ, **environment.resolved(by_name, os.environ)}
+    given = {k: v for k, v in arm.server.env.items() if environment.from_outside(k, v)}
+    return launch.by_name(command, given), {**os.environ, **environment.resolved(given, os.environ)}
 
 
 def _engine_answers(engine: str) -> None:

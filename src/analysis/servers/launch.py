@@ -81,6 +81,15 @@ def docker_command(
     return out + vllm_args(arm)
 
 
+def by_name(command: list[str], env: dict[str, str]) -> list[str]:
+    """The command with secrets and references of ``env`` by name alone (``-e NAME``): neither it nor ``ps`` shows a value."""
+    listed = {f"{k}={v}": k for k, v in env.items() if environment.from_outside(k, v)}
+    return [
+        listed.get(word, word) if before == "-e" else word
+        for before, word in zip(["", *command], command, strict=False)
+    ]
+
+
 def exposure(arm: Arm) -> str:
     """Who but this machine can reach the server, as a sentence; empty for one on the loopback address alone."""
     s = arm.server

@@ -93,10 +93,7 @@ def systemd(arm: Arm) -> str:
     if container:
         words = [w for w in commands.docker_command(arm) if w != "-d"]
         words.insert(words.index("run") + 1, "--rm")
-        given = {f"{k}={s.env[k]}": k for k in _from_outside(s.env)}
-        words = [
-            given.get(word, word) if before == "-e" else word for before, word in zip(["", *words], words, strict=False)
-        ]
+        words = commands.by_name(words, s.env)
         stop = [f"ExecStop=-/usr/bin/env {s.engine} stop {s.container_name or commands.NAME}"]
     else:
         arm = _outside(arm)
@@ -128,13 +125,13 @@ def systemd(arm: Arm) -> str:
 
 
 def _from_outside(env: dict[str, str]) -> list[str]:
-    """Variables whose value is not written down: references and secrets."""
-    return [k for k, v in sorted(env.items()) if environment.REFERENCE.fullmatch(v) or environment.secret(k, v)]
+    """Variables whose value is not written down, in the order of their names."""
+    return [k for k, v in sorted(env.items()) if environment.from_outside(k, v)]
 
 
 def _variable(name: str, value: str, secrets: str) -> dict[str, Any]:
     """A variable of a container; one whose value is not written down comes from a Secret of the cluster."""
-    if name in _from_outside({name: value}):
+    if environment.from_outside(name, value):
         return {"name": name, "valueFrom": {"secretKeyRef": {"name": secrets, "key": name}}}
     return {"name": name, "value": value}
 

@@ -31,6 +31,11 @@ def secret(name: str, value: str) -> bool:
     return bool(value) and not REFERENCE.fullmatch(value) and bool(_NAME.search(name) or _VALUE.search(value))
 
 
+def from_outside(name: str, value: str) -> bool:
+    """Is the value not written down where a launch is rendered or started by name: a reference, or a secret?"""
+    return bool(REFERENCE.fullmatch(value)) or secret(name, value)
+
+
 def shown(env: Mapping[str, Any]) -> dict[str, Any]:
     """The variables as they may be written and printed, in the order of their names."""
     return {name: HIDDEN if secret(name, str(value)) else value for name, value in sorted(env.items())}
