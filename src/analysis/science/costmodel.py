@@ -15,7 +15,7 @@ from scipy.optimize import brentq
 
 from analysis.science import arms as which
 from analysis.science.acceptance import al_from_positions
-from analysis.science.stats import NoiseFloor, geometric_mean, ratio_interval
+from analysis.science.stats import NOT_KNOWN, NoiseFloor, geometric_mean, ratio_interval
 
 KEYS = ["variant", "arm", "k", "workload"]
 
@@ -105,7 +105,7 @@ def _against_main(row: Any, floor: NoiseFloor) -> str:
     if row.lo == row.lo and row.main_lo == row.main_lo:
         differs = row.lo > row.main_hi or row.hi < row.main_lo
     elif not floor.known:
-        return "not known yet"
+        return NOT_KNOWN
     else:
         differs = not floor.inside(row.ratio)
     return ("more" if row.ratio > 1 else "less") if differs else "not distinguishable"

@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.science import costmodel, speedup
 from analysis.science.intervals import Spread
-from analysis.science.stats import NoiseFloor
+from analysis.science.stats import NOT_KNOWN, NoiseFloor
 
 #: Axis -> its experiment. The axis is a column of the frames.
 EXPERIMENTS = {"context_tokens": "context", "output_tokens": "output"}
@@ -62,7 +62,7 @@ def switch_off(table: pd.DataFrame, axis: str = "context_tokens") -> pd.DataFram
         verdicts, lengths = own.verdict.tolist(), own[axis].tolist()
         held = next((at for at, verdict in enumerate(verdicts) if verdict != "faster"), len(verdicts))
         rest = set(verdicts[held:])
-        unclear = speedup.NOT_KNOWN if speedup.NOT_KNOWN in rest else "not distinguishable"
+        unclear = NOT_KNOWN if NOT_KNOWN in rest else "not distinguishable"
         beyond = "faster" if not rest or "faster" in rest else "slower" if rest == {"slower"} else unclear
         rows.append([*place, lengths[held - 1] if held else 0, lengths[-1], beyond])
     return pd.DataFrame(rows, columns=[*PLACE, "pays_to", "longest", "beyond"])

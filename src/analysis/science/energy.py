@@ -16,8 +16,12 @@ def per_token(cells: pd.DataFrame, idle_w: float = 0.0) -> pd.DataFrame:
     Out: watts (mean), j_per_output [J per output token], j_per_token [J per token in and out], tok_s_per_w [output tokens/s
     per watt, which is output tokens per joule], against (j_per_output over the baseline's at the same workload and load).
     """
-    own = cells[cells.experiment.isin(["timing", "concurrency"]) & cells.energy_j.notna()]
-    sums = own.groupby(PLACE)[["energy_j", "wall_s", "prompt_tokens", "completion_tokens"]].sum().reset_index()
+    sums = (
+        _readable(cells)
+        .groupby(PLACE)[["energy_j", "wall_s", "prompt_tokens", "completion_tokens"]]
+        .sum()
+        .reset_index()
+    )
     used = sums.energy_j - idle_w * sums.wall_s
     table = sums[PLACE].assign(
         watts=used / sums.wall_s,
@@ -33,5 +37,9 @@ def per_token(cells: pd.DataFrame, idle_w: float = 0.0) -> pd.DataFrame:
 
 def watts(cells: pd.DataFrame) -> float | None:
     """Mean power of the GPU over all readable timing and load measurements [W]; None where there are none."""
-    own = cells[cells.experiment.isin(["timing", "concurrency"]) & cells.energy_j.notna()]
+    own = _readable(cells)
     return float(own.energy_j.sum() / own.wall_s.sum()) if len(own) else None
+
+
+def _readable(cells: pd.DataFrame) -> pd.DataFrame:
+    return cells[cells.experiment.isin(["timing", "concurrency"]) & cells.energy_j.notna()]

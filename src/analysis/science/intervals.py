@@ -52,8 +52,7 @@ def spread(requests: pd.DataFrame) -> Spread | None:
     timing = requests[requests.experiment == "timing"]
     value = timing.assign(value=timing.seconds / timing.completion_tokens)
     value = np.log(value.groupby([*ARM, "launch", "workload", "prompt_id"]).value.mean())
-    restart, own_df = [], 0
-    prompts = [(float("nan"), 0)]
+    restart, prompts = [], [(float("nan"), 0)]
     for _, own in value.groupby("workload"):
         wide = own.droplevel("workload").unstack("prompt_id")
         complete = wide.dropna(axis=1)
@@ -63,12 +62,7 @@ def spread(requests: pd.DataFrame) -> Spread | None:
         if by_arm.shape[0] > 1 and by_arm.shape[1] > 1:
             arms, ids = np.indices(by_arm.shape).reshape(2, -1)
             prompts.append(mean_square(by_arm.to_numpy().ravel(), arms, ids))
-    own_df = max(
-        (df for _, df in restart), default=0
-    )  # one start slows all workloads of its arm: they are not independent
-    if not own_df:
-        return None
-    return Spread(float(np.sqrt(pooled(restart)[0])), float(own_df), float(np.sqrt(pooled(prompts)[0])))
+    return _of_restarts(restart, float(np.sqrt(pooled(prompts)[0])))
 
 
 def under_load(cells: pd.DataFrame) -> Spread | None:
@@ -83,8 +77,14 @@ def under_load(cells: pd.DataFrame) -> Spread | None:
     for _, own in speed.groupby(["workload", "concurrency"]):
         index = own.index
         restart.append(mean_square(own.to_numpy(), _starts(index), index.get_level_values("launch")))
-    df = max((df for _, df in restart), default=0)
-    return Spread(float(np.sqrt(pooled(restart)[0])), float(df)) if df else None
+    return _of_restarts(restart)
+
+
+def _of_restarts(parts: Sequence[tuple[float, int]], prompts: float = float("nan")) -> Spread | None:
+    """Spread from the (variance, degrees of freedom) of each workload or load; None where there are no degrees at all."""
+    # one start slows everything that its arm does: the parts are not independent, and their degrees do not add up
+    df = max((df for _, df in parts), default=0)
+    return Spread(float(np.sqrt(pooled(parts)[0])), float(df), prompts) if df else None
 
 
 def of_frames(studies: Iterable[pd.DataFrame]) -> Spread | None:
@@ -140,20 +140,13 @@ def of_ratio(per_prompt: pd.DataFrame, spread: Spread | None) -> dict[str, Inter
 
     The variance over prompts is pooled over the workloads, within each; one prompt per workload is not sampled.
     """
-    logs = per_prompt.assign(log=np.log(per_prompt.ratio))
-    by_prompt = logs.groupby(["workload", "prompt_id"]).log.mean().groupby("workload")
-    table = by_prompt.agg(["mean", "var", "size"])
-    launches = logs.groupby("workload").agg(own=("launch", "nunique"), base=("base_launches", "max"))
-    prompts = pooled([(v, n - 1) for v, n in zip(table["var"], table["size"], strict=True)])
+    if spread is None:
+        return dict.fromkeys(per_prompt.workload, UNKNOWN)
+    logs, sizes, prompts = _over_prompts(per_prompt)
     found = {}
-    for workload, row in table.iterrows():
-        own, base = launches.loc[workload]
-        mean = logs[logs.workload == workload].groupby("launch").log.mean().mean()
-        found[workload] = (
-            Interval(*map(float, ratio(mean, (spread.restart**2, spread.df), 1 / own + 1 / base, prompts, row["size"])))
-            if spread
-            else UNKNOWN
-        )
+    for workload, own in logs.groupby("workload"):
+        mean = own.groupby("launch").log.mean().mean()
+        found[workload] = _interval(mean, spread, own, prompts, sizes[workload])
     return found
 
 
@@ -161,15 +154,24 @@ def of_workloads(per_prompt: pd.DataFrame, spread: Spread | None) -> Interval:
     """Interval of the geometric mean over workloads, which are fixed, of one arm's speedup. In: as `of_ratio`."""
     if spread is None:
         return UNKNOWN
-    logs = per_prompt.assign(log=np.log(per_prompt.ratio))
-    table = logs.groupby(["workload", "prompt_id"]).log.mean().groupby("workload").agg(["mean", "var", "size"])
-    variance, df = pooled([(v, n - 1) for v, n in zip(table["var"], table["size"], strict=True)])
-    number = (
-        len(table) ** 2 / (1 / table["size"]).sum()
-    )  # of a mean over workloads: sum of variance / prompts, / workloads²
-    starts = 1 / logs.launch.nunique() + 1 / logs.base_launches.max()
+    logs, sizes, prompts = _over_prompts(per_prompt)
+    # the variance of a mean over workloads is the sum of variance / prompts, over workloads²
+    number = len(sizes) ** 2 / (1 / sizes).sum()
     mean = logs.groupby(["launch", "workload"]).log.mean().groupby("launch").mean().mean()
-    return Interval(*map(float, ratio(mean, (spread.restart**2, spread.df), starts, (variance, df), number)))
+    return _interval(mean, spread, logs, prompts, number)
+
+
+def _over_prompts(per_prompt: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series, tuple[float, float]]:
+    """The rows with the logarithm of their ratio; prompts per workload; variance within workloads with its degrees."""
+    logs = per_prompt.assign(log=np.log(per_prompt.ratio))
+    table = logs.groupby(["workload", "prompt_id"]).log.mean().groupby("workload").agg(["var", "size"])
+    return logs, table["size"], pooled([(v, n - 1) for v, n in zip(table["var"], table["size"], strict=True)])
+
+
+def _interval(mean: float, spread: Spread, rows: pd.DataFrame, prompts: tuple, number: float) -> Interval:
+    """`ratio` as numbers; the launches of both arms are those of the rows."""
+    starts = 1 / rows.launch.nunique() + 1 / rows.base_launches.max()
+    return Interval(*map(float, ratio(mean, (spread.restart**2, spread.df), starts, prompts, number)))
 
 
 def floor(spread: Spread | None, launches: int, between: str = "launches") -> NoiseFloor:

@@ -12,10 +12,9 @@ import pandas as pd
 from analysis.science import arms as which
 from analysis.science import intervals
 from analysis.science.intervals import Spread
-from analysis.science.stats import NoiseFloor, geometric_mean, ratio_interval
+from analysis.science.stats import NOT_KNOWN, NoiseFloor, geometric_mean, ratio_interval
 
 KEYS = ["variant", "arm", "k", "workload"]
-NOT_KNOWN = "not known yet"
 
 
 def runs(requests: pd.DataFrame) -> pd.DataFrame:

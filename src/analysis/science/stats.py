@@ -41,6 +41,10 @@ def mcnemar(only_first: int, only_second: int) -> float:
     return 1.0 if discordant == 0 else float(sps.binomtest(only_first, discordant, 0.5).pvalue)
 
 
+NOT_KNOWN = "not known yet"
+"""The verdict where neither an interval nor a noise floor says how sure a number is."""
+
+
 @dataclass(frozen=True)
 class NoiseFloor:
     """How far a "speedup" of an arm over itself goes: ``factor`` ≥ 1, an estimate with its interval ``low`` to ``high`` and

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.science.speedup import NOT_KNOWN
+from analysis.science.stats import NOT_KNOWN
 from analysis.show import drawing, words
 from analysis.show.drawing import Axes
 from analysis.show.outputs import Figure, Table
@@ -167,7 +167,7 @@ def advice(recommended: pd.DataFrame, ends: pd.DataFrame) -> str:
         else f" No arm has to be switched off up to {int(own.longest.max()):,} tokens."
     )
     tail += f" The gain cannot be told from none here for {unclear}." if unclear else ""
-    return f"{'; '.join(sentences)}.{tail} {words.plural(int(recommended.launches.max()), 'launch')} per arm."
+    return f"{'; '.join(sentences)}.{tail} {words.started(recommended.launches.max())}"
 
 
 def _named(k: int | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from analysis.science import arms
 from analysis.science.stats import geometric_mean
 from analysis.show import words
 from analysis.show.outputs import Table
@@ -34,7 +35,7 @@ def said(table: pd.DataFrame) -> str:
     """Energy of the speculating arms against the baseline, or that it is not readable here."""
     if table.empty:
         return "Energy: not readable. No counter of the GPU was readable while this study was measured (a CPU has none here)."
-    rest = table[(table.k > 0) & (table.variant == "main") & table.against.notna()]
+    rest = table[arms.speculating(table) & (table.variant == "main") & table.against.notna()]
     parts = [
         f"{words.arm(arm)} uses {geometric_mean(own.against):.2f} times the baseline's energy per output token"
         for arm, own in rest.groupby("arm", sort=False)

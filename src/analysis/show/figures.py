@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis.science.speedup import recommend
-from analysis.science.stats import NoiseFloor
+from analysis.science.stats import NOT_KNOWN, NoiseFloor
 from analysis.show import drawing, words
 from analysis.show.drawing import Axes
 from analysis.show.outputs import Figure
@@ -229,7 +229,7 @@ def agreement(table: pd.DataFrame, stamp: str) -> Figure:
 
 def _whiskers(table: pd.DataFrame) -> tuple[str, str, str]:
     if table.lo.notna().any():
-        return "lo", "hi", f"Whiskers: 95 % interval. {words.plural(int(table.launches.max()), 'launch')} per arm."
+        return "lo", "hi", f"Whiskers: 95 % interval. {words.started(table.launches.max())}"
     return "prompt_min", "prompt_max", "Whiskers: range over prompts. One launch gives no interval."
 
 
@@ -241,7 +241,7 @@ def _either(ks: tuple[int, ...]) -> str:
 
 def _so_far(floor: NoiseFloor) -> str:
     """What follows a headline that nothing says the noise of."""
-    return "" if floor.known else " (one launch: a verdict is not known yet)"
+    return "" if floor.known else f" (one launch: a verdict is {NOT_KNOWN})"
 
 
 def _band(floor: NoiseFloor) -> tuple[float, float] | None:

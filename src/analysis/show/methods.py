@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.science.stats import NoiseFloor
+from analysis.science.stats import NOT_KNOWN, NoiseFloor
 from analysis.show import drawing, words
 from analysis.show.drawing import Axes
 from analysis.show.outputs import Figure, Table
@@ -133,7 +133,7 @@ def verdict(table: pd.DataFrame) -> str:
         best = ", ".join(
             f"{words.workload(r.workload)}: {words.arm(r.arm)} {r.speedup:.2f}×" for r in table.itertuples()
         )
-        return f"Which method is best is not known yet: set `launches` to 3. Fastest so far: {best}. {_started(table)}"
+        return f"Which method is best is {NOT_KNOWN}: set `launches` to 3. Fastest so far: {best}. {words.started(table.launches.max())}"
     for r in table.itertuples():
         who = "no method" if r.arm == "baseline" else words.arm(r.arm)
         gain = "" if r.arm == "baseline" else f" ({r.speedup:.2f}×)"
@@ -142,11 +142,7 @@ def verdict(table: pd.DataFrame) -> str:
             f"{words.workload(r.workload)}: {who}{gain}"
             + (f", not distinguishable from {' and '.join(others)}" if others else "")
         )
-    return f"{'; '.join(sentences)}. {_started(table)}" if sentences else ""
-
-
-def _started(table: pd.DataFrame) -> str:
-    return f"{words.plural(int(table.launches.max()), 'launch')} per arm."
+    return f"{'; '.join(sentences)}. {words.started(table.launches.max())}" if sentences else ""
 
 
 def _capital(text: str) -> str:

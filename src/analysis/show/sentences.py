@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from analysis.science.speedup import NOT_KNOWN, verdict
-from analysis.science.stats import NoiseFloor, geometric_mean
+from analysis.science.speedup import verdict
+from analysis.science.stats import NOT_KNOWN, NoiseFloor, geometric_mean
 from analysis.show import words
 from analysis.study import speculator
 
@@ -27,11 +27,6 @@ def noise_floor(floor: NoiseFloor) -> str:
     )
 
 
-def started(launches: int) -> str:
-    """What a headline with a number rests on: "2 launches per arm."."""
-    return f"{words.plural(launches, 'launch')} per arm."
-
-
 def best_k(table: pd.DataFrame) -> str:
     """One sentence for the recommendation. In: `speedup.recommend`."""
     parts = [
@@ -46,7 +41,7 @@ def best_k(table: pd.DataFrame) -> str:
     ]
     text = f"Use {'; '.join(parts)}. " if parts else ""
     text += f"Which K to use is {NOT_KNOWN} for {'; '.join(unknown)}. " if unknown else ""
-    return text + started(int(table.launches.max()))
+    return text + words.started(table.launches.max())
 
 
 def _others(row) -> str:
@@ -67,7 +62,7 @@ def speedup(paired: pd.DataFrame, floor: NoiseFloor) -> str:
                 f"{words.workload(r.workload)} {r.speedup:.2f}× as fast{interval}" + said.get(verdict(r, floor), "")
             )
         sentences.append(f"{words.arm(arm)} makes {', '.join(parts)}.")
-    return " ".join([*sentences, started(int(paired.launches.max()))])
+    return " ".join([*sentences, words.started(paired.launches.max())])
 
 
 def variants(table: pd.DataFrame, targets: Mapping[str, str]) -> str:
@@ -86,7 +81,7 @@ def variants(table: pd.DataFrame, targets: Mapping[str, str]) -> str:
     if not sentences:
         return "One variant: nothing to compare."
     unknown = f" Which of them differ is {NOT_KNOWN}: set `launches` to 3." if NOT_KNOWN in set(table.verdict) else ""
-    return f"{'; '.join(sentences)}. {started(int(table.launches.max()))}{unknown}"
+    return f"{'; '.join(sentences)}. {words.started(table.launches.max())}{unknown}"
 
 
 def late(late: pd.DataFrame) -> str:

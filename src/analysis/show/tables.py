@@ -117,9 +117,7 @@ def speedups(paired: pd.DataFrame, floor: NoiseFloor, headline: bool = False) ->
         }
     )
     prompts, launches = int(paired.prompts.max()), int(paired.launches.max())
-    note = (
-        f"{words.plural(prompts, 'prompt')} per workload, {sentences.started(launches)} {sentences.noise_floor(floor)}"
-    )
+    note = f"{words.plural(prompts, 'prompt')} per workload, {words.started(launches)} {sentences.noise_floor(floor)}"
     if not has_interval:
         note += " One launch per arm gives no interval: the range over prompts is a spread."
     elif launches == 1:

@@ -6,7 +6,7 @@ import pandas as pd
 
 from analysis.science import arms
 from analysis.science.load import batch_table
-from analysis.science.stats import NoiseFloor
+from analysis.science.stats import NOT_KNOWN, NoiseFloor
 from analysis.show import drawing, words
 from analysis.show.drawing import Axes
 from analysis.show.outputs import Figure, Table
@@ -113,7 +113,7 @@ def winners(table: pd.DataFrame, floor: NoiseFloor) -> Table:
     """The fastest setting at each load. In: `load.winners`."""
     others = [", ".join(map(words.arm, names)) or "none" for names in table.as_good]
     near = f"within {floor.factor - 1:.1%} of it" if floor.known else "as good"
-    others = others if floor.known else ["not known yet"] * len(table)
+    others = others if floor.known else [NOT_KNOWN] * len(table)
     return Table(
         table[[c for c in table if c not in {"as_good", "in_graphs"} or c in _known(table)]].assign(**{near: others}),
         "Which setting is fastest at which load",
@@ -158,7 +158,7 @@ def reading(table: pd.DataFrame) -> str:
     )
     return (
         f"At {int(top.concurrency.iloc[0])} streams {', '.join(speeds)} (means over workloads)."
-        f" {words.plural(int(table.launches.max()), 'launch')} per arm. {sides(table)}".strip()
+        f" {words.started(table.launches.max())} {sides(table)}".strip()
     )
 
 
@@ -189,8 +189,8 @@ def verdict(shares: pd.DataFrame, floor: NoiseFloor) -> str:
     if not floor.known and len(judged):
         best = judged.iloc[0]
         return (
-            f"Which launch is as good as the best at every load is not known yet: no arm was started twice, so set `launches` to"
-            f" 3. Nearest so far is {words.arm(best.arm)}, with {best.worst:.0%} of the best at its worst load. 1 launch per arm."
+            f"Which launch is as good as the best at every load is {NOT_KNOWN}: no arm was started twice, so set `launches` to"
+            f" 3. Nearest so far is {words.arm(best.arm)}, with {best.worst:.0%} of the best at its worst load. {words.started(1)}"
         )
     if judged.empty:
         return "No launch was measured inside the captured graphs at every load, so none can be named for all of them."
@@ -213,7 +213,7 @@ def verdict(shares: pd.DataFrame, floor: NoiseFloor) -> str:
     return (
         text
         + (f" Not judged: {'; '.join(left)}." if left else "")
-        + (f" {words.plural(floor.launches, 'launch')} per arm." if floor.launches else "")
+        + (f" {words.started(floor.launches)}" if floor.launches else "")
     )
 
 

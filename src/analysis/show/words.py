@@ -168,6 +168,11 @@ def name(text: str) -> str:
     return arm(text) if speculator.is_arm(text) else workload(text)
 
 
+def started(launches: int) -> str:
+    """What a headline with a number rests on: ``2 launches per arm.``"""
+    return f"{plural(int(launches), 'launch')} per arm."
+
+
 def plural(number: int, noun: str) -> str:
     """``1 launch``, ``3 launches``."""
     ending = "" if number == 1 else "es" if noun.endswith(("ch", "s", "x")) else "s"
