@@ -5,17 +5,20 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import sys
 import time
 import uuid
 from collections import Counter
+from pathlib import Path
 
 import psutil
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))
+from processes import orphan
+
 #: Every process that a test starts inherits this variable; its value is the run's own.
 MARK = "ANALYSIS_TEST_RUN"
-#: Programs of the sandbox get no variable of ours: they are known by what they run.
-SANDBOXED = ("/sandbox/guard.py", "/work/program.py", "/walls/landlock.py", "PR_SET_PDEATHSIG, PR_SET_DUMPABLE")
 GONE_S = 5.0
 
 APT = "sudo apt-get install -y "
@@ -73,8 +76,7 @@ def left_behind(mark: str) -> list[psutil.Process]:
         with contextlib.suppress(psutil.Error):
             if process.pid in spared or process.status() == psutil.STATUS_ZOMBIE or process.create_time() < begin - 1:
                 continue
-            orphan = process.ppid() == 1 and any(sign in " ".join(process.cmdline()) for sign in SANDBOXED)
-            if orphan or process.environ().get(MARK) == mark:
+            if orphan(process) or process.environ().get(MARK) == mark:
                 found.append(process)
     return found
 

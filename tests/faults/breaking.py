@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
         told(kills.tried(given.kills, Path(folder) / "kills", given.first))
         told(servers.tried(Path(folder) / "servers"))
     for kind in programs.KINDS:
-        found = programs.wall(kind)
+        found = programs.wall_of(kind)
         if isinstance(found, str):
             print(f"{kind} does not hold here: {found}")
             continue

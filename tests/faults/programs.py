@@ -6,6 +6,7 @@ import contextlib
 import random
 import re
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -20,6 +21,9 @@ from analysis.sandbox import Availability, Outcome, confined, probe, record
 from analysis.sandbox.limits import Limits
 from analysis.sandbox.outcome import judge
 from analysis.sandbox.walls import bubblewrap, container, landlock
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from processes import orphan
 
 KINDS = {"bubblewrap": bubblewrap, "landlock": landlock, "container": container}
 GOOD = """
@@ -45,15 +49,13 @@ SPARE_S = 30.0
 """Seconds above its limit that a run may take on a busy machine: the wall, the parser, the reading of files."""
 OUTSIDE = 45687
 """A port on the loopback address of this machine, TCP and UDP: who reaches it has got out."""
-#: What a process of a program runs; the guard and the walls too.
-SIGNS = ("/sandbox/guard.py", "/work/program.py", "/walls/landlock.py", "PR_SET_PDEATHSIG, PR_SET_DUMPABLE")
 
 
 def hostile() -> dict[str, dict[str, str]]:
     return yaml.safe_load(Path(__file__).with_name("programs.yaml").read_text(encoding="utf-8"))
 
 
-def wall(kind: str) -> tuple[Availability, probe.Ready] | str:
+def wall_of(kind: str) -> tuple[Availability, probe.Ready] | str:
     """What `probe.ready` gives where this kind of wall is the only one; in words why it does not hold."""
     said = "not installed, or the kernel has none"
     for found in KINDS[kind].find():
@@ -92,12 +94,9 @@ def left(begin: float) -> list[str]:
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            line = " ".join(process.cmdline())
-            alone = (
-                process.ppid() == 1 and process.create_time() > begin - 1 and process.status() != psutil.STATUS_ZOMBIE
-            )
-            if alone and any(sign in line for sign in SIGNS):
-                found.append(line[:80])
+            young = process.create_time() > begin - 1 and process.status() != psutil.STATUS_ZOMBIE
+            if young and orphan(process):
+                found.append(" ".join(process.cmdline())[:80])
     return found
 
 
@@ -239,7 +238,7 @@ if __name__ == "__main__":
     import sys
 
     kind, count, *names = sys.argv[1:]
-    found = wall(kind)
+    found = wall_of(kind)
     begin = time.monotonic()
     print(tried(kind, found[1], names or None), f"   {time.monotonic() - begin:.0f} s", flush=True)
     begin = time.monotonic()

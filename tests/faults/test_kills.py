@@ -18,7 +18,7 @@ def test_no_acknowledged_measurement_is_lost_and_no_process_is_left(tmp_path):
 @pytest.mark.parametrize("kind", programs.KINDS)
 @pytest.mark.parametrize("who", ["measurer", "guard"])
 def test_no_process_of_a_program_is_left(kind, who):
-    if isinstance(found := programs.wall(kind), str):
+    if isinstance(found := programs.wall_of(kind), str):
         pytest.skip(f"{kind} does not hold here: {found}")
     row = kills.tried_programs(2, kind, who)
     assert (row.tried, row.held) == (2, 2), str(row)

@@ -8,7 +8,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 import programs
 
-WALLS = {kind: found for kind in programs.KINDS if not isinstance(found := programs.wall(kind), str)}
+WALLS = {kind: found for kind in programs.KINDS if not isinstance(found := programs.wall_of(kind), str)}
 #: One of each kind, for the walls that are not the first.
 FEW = (
     *(

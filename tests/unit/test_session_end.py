@@ -30,7 +30,8 @@ def pytest_run(folder, *words):
 
 
 def test_a_process_that_is_left_fails_the_run_and_is_named_and_ended(tmp_path):
-    shutil.copy(CONFTEST, tmp_path)
+    for name in ("conftest.py", "processes.py"):
+        shutil.copy(CONFTEST.with_name(name), tmp_path)
     (tmp_path / "test_it.py").write_text(TESTS)
     done = pytest_run(tmp_path, "test_it.py")
     assert done.returncode == 1 and "2 passed" in done.stdout

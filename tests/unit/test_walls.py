@@ -14,32 +14,14 @@ import pytest
 
 from analysis import places
 from analysis.errors import SandboxError
-from analysis.sandbox import Availability, advice, available, filter, probe, run, run_many
+from analysis.sandbox import advice, available, filter, probe, run, run_many
 from analysis.sandbox.limits import Limits
 from analysis.sandbox.walls import bubblewrap, container, landlock
 
-KINDS = {"bubblewrap": bubblewrap, "landlock": landlock, "container": container}
-GOOD = """
-import pandas as pd, yfinance as yf
-def good():
-    d = yf.download("^N225", period="10y", interval="1mo")
-    d.columns = d.columns.get_level_values(0)
-    d = d[["Close"]].rename(columns={"Close": "close"}); d.index.name = "date"
-    d["monthly_return"] = d["close"].pct_change()
-    return d.reset_index()[["date", "close", "monthly_return"]]
-frame = good()
-"""
+sys.path.insert(0, str(places.ROOT / "tests/faults"))
+from programs import GOOD, KINDS, wall_of
 
-
-@functools.cache
-def holding(kind):
-    """What `probe.ready` would give if this machine had only that kind of wall."""
-    said = "not installed, or the kernel has none"
-    for wall in KINDS[kind].find():
-        said = probe.check(wall)
-        if isinstance(said, probe.Ready):
-            return Availability(True, wall.name, wall.version, ""), said
-    return said
+holding = functools.cache(wall_of)
 
 
 @pytest.fixture(params=KINDS)
@@ -187,7 +169,7 @@ def test_where_bubblewrap_gets_no_namespace_the_second_wall_is_used(machine, tmp
     if isinstance(second, str):
         pytest.skip(f"no second wall here: {second}")
     machine(*bubblewrap.find(), second[1].wall)
-    assert available().wall == "landlock" and run(GOOD).wall == "landlock"
+    assert available().wall == "landlock" and run(GOOD + "frame = good()\n").wall == "landlock"
 
 
 def test_where_no_wall_holds_nothing_is_run_and_the_reason_and_the_fix_are_said(machine, tmp_path, monkeypatch):
