@@ -7,7 +7,7 @@ from analysis.servers import launch
 from analysis.study import engine_k, plan
 from analysis.study.study_file import load_study, validate
 
-NAME = "h100-miniature-load"
+NAME = "h200-miniature-load"
 
 
 def study(**changes):
@@ -114,7 +114,7 @@ def test_flashinfer_is_no_obstacle_on_data_centre_blackwell(monkeypatch):
     monkeypatch.setattr(
         shapes,
         "machines",
-        lambda: known | {"h100-sxm": known["h100-sxm"].model_copy(update={"compute_capability": 10.0})},
+        lambda: known | {"h200": known["h200"].model_copy(update={"compute_capability": 10.0})},
     )
     given = {"args": ["--attention-config", '{"backend":"FLASHINFER"}']}
     assert "mtp-k4@adaptive" in arms(server=server(**given), engine_k=["adaptive"], batch_table=None)
