@@ -20,6 +20,7 @@ PINNED = {
     "miniature-methods": (56, "6515d9ba10658b82", "6515d9ba10658b82"),
     "h200-shapes": (60, "2ec1e5b05febd9d8", "05061685c094515b"),
     "h200-load": (100, "54e4202b91f09c94", "77db27308cd5733c"),
+    "h100-miniature-load": (150, "9ffb58e785464ddd", "9ffb58e785464ddd"),
 }
 
 
@@ -41,7 +42,9 @@ def test_ids_of_a_reference_run_are_the_pinned_ones(study):
     assert (len(planned), digest(planned), digest(on_record(study))) == PINNED[study]
 
 
-@pytest.mark.parametrize("study", ["miniature", "miniature-moe", "miniature-context", "miniature-methods"])
+@pytest.mark.parametrize(
+    "study", ["miniature", "miniature-moe", "miniature-context", "miniature-methods", "h100-miniature-load"]
+)
 def test_every_planned_cell_of_a_reference_run_is_on_record(study):
     planned = {cell.id for cell in plan.make(load_study(study, records="reference")).cells}
     assert planned <= on_record(study)
