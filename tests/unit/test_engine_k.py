@@ -112,9 +112,7 @@ def test_flashinfer_is_no_obstacle_on_data_centre_blackwell(monkeypatch):
 
     known = shapes.machines()
     monkeypatch.setattr(
-        shapes,
-        "machines",
-        lambda: known | {"h200": known["h200"].model_copy(update={"compute_capability": 10.0})},
+        shapes, "machines", lambda: known | {"h200": known["h200"].model_copy(update={"compute_capability": 10.0})}
     )
     given = {"args": ["--attention-config", '{"backend":"FLASHINFER"}']}
     assert "mtp-k4@adaptive" in arms(server=server(**given), engine_k=["adaptive"], batch_table=None)

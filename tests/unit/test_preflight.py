@@ -165,6 +165,27 @@ def test_a_drafter_of_another_width_or_family_is_stopped(tmp_path):
     assert named.verdict == "fail" and "target 31b, drafter 26b-a4b" in named.evidence
 
 
+@pytest.mark.parametrize(
+    ("target", "drafter", "verdict"),
+    [
+        ("dense", "dense-assistant", "ok"),
+        ("dense", "moe-assistant", "warn"),
+        ("dense-base", "dense-assistant", "ok"),
+        ("Gemma-4-31B-it-NVFP4", "gemma-4-31B-it-assistant", "ok"),
+        ("Gemma-4-12B-it", "gemma-4-31B-it-assistant", "warn"),
+        ("mine", "gemma-4-31B-it-assistant", "warn"),
+        ("mine", "drafter", "ok"),
+    ],
+)
+def test_a_drafter_named_for_another_target_of_the_same_width_is_worth_a_warning(tmp_path, target, drafter, verdict):
+    """The dense and the MoE miniature have one shape: their drafters load with either, and only acceptance tells."""
+    one = folder(tmp_path / target, config__json={"text_config": {"hidden_size": 256}})
+    other = folder(tmp_path / drafter, config__json={"backbone_hidden_size": 256})
+    found = local(tmp_path, one, other)["target and drafter belong together"]
+    assert found.verdict == verdict and ("by their names" in found.evidence) == (verdict == "warn")
+    assert bool(found.fix) == (verdict == "warn")
+
+
 def test_an_incomplete_download_is_named(tmp_path):
     target = folder(tmp_path / "t", config__json={}, model__safetensors__index__json={})
     index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
