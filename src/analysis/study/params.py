@@ -57,6 +57,11 @@ class Model(Frozen):
     hub: str | None = Field(None, description="for a folder: the Hugging Face id that prefetch puts there")
 
     @property
+    def known_as(self) -> str:
+        """The name that may tell size and format: the Hugging Face id where one is given, else the folder."""
+        return self.hub or self.model
+
+    @property
     def local(self) -> bool:
         """True for a folder: it starts with a path sign or lies in the checkout."""
         return self.model.startswith(("/", "~", ".", "data/")) or os.path.isdir(inside(self.model))

@@ -99,7 +99,7 @@ def _transformers(arm: Arm, engine: tuple[int, ...]) -> Iterator[Check]:
     known, name = parsed(version), "transformers"
     if known < (5, 8):
         yield Check(name, "fail", f"{version} knows no Gemma 4 assistant", "Install 5.8 or later: make setup.")
-    elif (checkpoints.family(arm.target.hub or arm.target.model) or "").startswith("12b") and known < (5, 10):
+    elif (checkpoints.family(arm.target.known_as) or "").startswith("12b") and known < (5, 10):
         evidence = f"{version} does not know the 12B target (gemma4_unified)"
         yield Check(name, "fail", evidence, "Install transformers 5.10 to 5.14.1 (pip install transformers==5.14.1).")
     elif known >= (5, 15) and engine < (0, 28):

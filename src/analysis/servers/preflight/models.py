@@ -85,31 +85,29 @@ def chat_template(arm: Arm, target: checkpoints.Files) -> Iterator[Check]:
 
 def pair(arm: Arm, target: checkpoints.Files, drafter: checkpoints.Files) -> Iterator[Check]:
     name, fix = "target and drafter belong together", "Pair the drafter with its own -it target."
+    names = [m.known_as for m in (arm.target, arm.drafter) if m]
+    families = [checkpoints.family(n) for n in names]
+    strangers = families[0] != families[1] if all(families) else _named_for_another(*names)
     if target.config and drafter.config:
         width = target.config.get("text_config", target.config).get("hidden_size")
         wanted = drafter.config.get("backbone_hidden_size")
         if width != wanted:
             yield Check(name, "fail", f"hidden size {width}, drafter made for {wanted}", fix)
-        elif strangers := _named_for_another(arm):
+        elif strangers:
             # Sizes of one family can agree; then only acceptance tells, after hours.
-            yield Check(name, "warn", f"both have hidden size {width}, but by their names: {strangers}", fix)
+            said = "target {}, drafter {}".format(*(Path(n).name for n in names))
+            yield Check(name, "warn", f"both have hidden size {width}, but by their names: {said}", fix)
         else:
             yield Check(name, "ok", f"hidden size {width}, drafter made for {wanted}")
-        return
-    families = [checkpoints.family(m.hub or m.model) for m in (arm.target, arm.drafter) if m]
-    if all(families):
-        verdict = "ok" if families[0] == families[1] else "fail"
+    elif all(families):
         evidence = f"by their names: target {families[0]}, drafter {families[1]}"
-        yield Check(name, verdict, evidence, "" if verdict == "ok" else fix)
+        yield Check(name, "fail" if strangers else "ok", evidence, fix if strangers else "")
 
 
-def _named_for_another(arm: Arm) -> str:
-    """The two names where the drafter's says that it was made for another target; "" where they agree or say nothing."""
-    target, drafter = ((m.hub or m.model).rstrip("/").rsplit("/", 1)[-1] for m in (arm.target, arm.drafter) if m)
-    known = checkpoints.family(target), checkpoints.family(drafter)
-    made_for, assistant, _ = drafter.lower().partition("-assistant")
-    stranger = known[0] != known[1] if all(known) else bool(assistant) and not target.lower().startswith(made_for)
-    return f"target {target}, drafter {drafter}" if stranger else ""
+def _named_for_another(target: str, drafter: str) -> bool:
+    """True where the drafter is called after another target than this: ``moe-assistant`` beside ``dense``."""
+    made_for, assistant, _ = Path(drafter).name.lower().partition("-assistant")
+    return bool(assistant) and not Path(target).name.lower().startswith(made_for)
 
 
 def disk_for_checkpoints(
@@ -134,7 +132,7 @@ def disk_for_checkpoints(
 
 def weight_format(arm: Arm, target: checkpoints.Files) -> shapes.Format:
     asked = dict(zip(arm.server.args, arm.server.args[1:], strict=False)).get("--quantization", "")
-    name = checkpoints.format_of(f"{arm.target.hub or arm.target.model} {asked}", target.config)
+    name = checkpoints.format_of(f"{arm.target.known_as} {asked}", target.config)
     return shapes.models()[1][name]
 
 

@@ -15,7 +15,7 @@ def patch(arm: Arm, target: checkpoints.Files) -> Iterator[Check]:
     s = arm.server
     preview = "gemma4-0505" in (s.image or "")
     mount = next((m for m in s.mounts if "gemma4_mtp.py" in m.split(":")[1]), None)
-    quantised = checkpoints.format_of(arm.target.hub or arm.target.model, target.config) != "bf16"
+    quantised = checkpoints.format_of(arm.target.known_as, target.config) != "bf16"
     name = "patched gemma4_mtp.py"
     if preview and quantised and mount is None:
         evidence = "the image's own file accepts 0 % with a quantised target, and nothing is mounted over it"

@@ -106,7 +106,7 @@ def _of_verify(arm: Arm, row: dict[str, Any]) -> Iterator[Check]:
 
 def _of_scales(arm: Arm, row: dict[str, Any], runner: str) -> Iterator[Check]:
     fp8 = (arm.server.kv_cache_dtype or "").startswith("fp8")
-    nvfp4 = "nvfp4" in (arm.target.hub or arm.target.model).lower()
+    nvfp4 = "nvfp4" in arm.target.known_as.lower()
     reach = row["kv_scales_reach_drafter"]
     if fp8 and nvfp4 and reach is not True and reach != runner:
         evidence = (

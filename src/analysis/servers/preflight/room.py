@@ -25,11 +25,7 @@ def batched_tokens(arm: Arm, target: checkpoints.Files) -> Iterator[Check]:
     text_only = "--language-model-only" in s.args or (
         s.limit_mm_per_prompt is not None and not any(s.limit_mm_per_prompt.values())
     )
-    if (
-        text_only
-        or s.backend == "external"
-        or not checkpoints.multimodal(arm.target.hub or arm.target.model, target.config)
-    ):
+    if text_only or s.backend == "external" or not checkpoints.multimodal(arm.target.known_as, target.config):
         return
     name, tokens = "batched tokens for one multimodal item", s.max_num_batched_tokens
     fix = "Set server.max_num_batched_tokens to 4096."
